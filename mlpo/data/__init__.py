@@ -1,0 +1,1 @@
+"""The data line, one module a step: prompts -> translate -> complete -> score -> pair -> mix."""

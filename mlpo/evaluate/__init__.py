@@ -1,0 +1,1 @@
+"""Evaluation: judges, matches, statistics."""

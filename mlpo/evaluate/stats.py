@@ -1,0 +1,71 @@
+"""Intervals that hold when the same prompts recur in every language: everything is clustered by prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`n` counts single comparisons, `clusters` the prompts they came from. `lo`, `hi`: interval at `level`."""
+
+    value: float
+    lo: float
+    hi: float
+    n: int
+    clusters: int
+    level: float = 0.95
+
+
+def clustered_mean(
+    values: Sequence[float], clusters: Sequence[str], level: float = 0.95, resamples: int = 4000, seed: int = 0
+) -> Estimate:
+    """Mean of `values` with a bootstrap interval over `clusters` (prompts), which are drawn whole.
+
+    With few clusters a plain percentile interval is too narrow: its distance from the mean is widened by
+    t / z x sqrt(n / (n - 1)) for n clusters. With one cluster the interval is unknown (nan).
+    """
+    array = np.asarray(values, float)
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, counts = np.bincount(index, array), np.bincount(index)
+    mean, n = float(array.mean()), len(names)
+    if n < 2:
+        return Estimate(mean, float("nan"), float("nan"), len(array), n, level)
+    draws = np.random.default_rng(seed).integers(0, n, (resamples, n))
+    means = sums[draws].sum(1) / counts[draws].sum(1)
+    tail = (1 - level) / 2
+    widen = stats.t.ppf(1 - tail, n - 1) / stats.norm.ppf(1 - tail) * np.sqrt(n / (n - 1))
+    lo, hi = mean + (np.quantile(means, [tail, 1 - tail]) - mean) * widen
+    return Estimate(mean, float(lo), float(hi), len(array), n, level)
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """Shares of wins, ties and losses; `win_rate` = wins + half the ties; `delta` = wins - losses (the paper's)."""
+
+    win: float
+    tie: float
+    loss: float
+    win_rate: Estimate
+    delta: Estimate
+
+
+def win_rate(differences: Sequence[float], clusters: Sequence[str], margin: float) -> WinRate:
+    """Win / tie / loss of the first side from score differences; |difference| < margin is a tie."""
+    array = np.asarray(differences, float)
+    sign = np.where(np.abs(array) < margin, 0, np.sign(array))
+    half = clustered_mean(list((sign + 1) / 2), clusters)
+    return WinRate(
+        float((sign > 0).mean()), float((sign == 0).mean()), float((sign < 0).mean()), _within(half, 0, 1),
+        _within(clustered_mean(list(sign), clusters), -1, 1),
+    )  # fmt: skip
+
+
+def _within(estimate: Estimate, low: float, high: float) -> Estimate:
+    return Estimate(
+        estimate.value, max(low, estimate.lo), min(high, estimate.hi), estimate.n, estimate.clusters, estimate.level
+    )

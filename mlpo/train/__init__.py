@@ -1,0 +1,1 @@
+"""Training: SFT, reward model, DPO and RLOO as TRL does them, with the settings that make sense on one machine."""

@@ -1,0 +1,50 @@
+"""Supervised fine-tuning on references: it turns `pretrained` into `base`, the book's stand-in for Aya 23."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from mlpo.models import digest, fingerprint, load
+from mlpo.profiles import Training
+from mlpo.records import Prompt
+from mlpo.train import common
+
+STEP_VERSION = 1
+
+
+def train(prompts: Sequence[Prompt], config: Training, seed: int = 0, model: str = "pretrained") -> common.Trained:
+    """Train a LoRA adapter on prompt -> reference; the loss counts the answer's tokens alone."""
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": p.text}],
+            "completion": [{"role": "assistant", "content": p.reference}],
+        }
+        for p in prompts
+    ]
+    identity = digest(
+        {
+            "step": "sft",
+            "version": STEP_VERSION,
+            "model": fingerprint(model),
+            "rows": digest(rows),
+            "config": config.model_dump(),
+            "seed": seed,
+        }
+    )
+
+    def make_trainer(folder: Path) -> SFTTrainer:
+        loaded = load(model)
+        arguments = common.arguments(config, seed, micro_batch=min(8, config.batch))
+        return SFTTrainer(
+            model=loaded.model,
+            args=SFTConfig(output_dir=str(folder), max_length=512, **arguments),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=loaded.tokenizer,
+            peft_config=common.lora(config),
+        )
+
+    return common.run(identity, make_trainer)
