@@ -365,3 +365,28 @@ def sync(chapters: Sequence[str] | None = None) -> list[str]:
             paths.write_atomically(pair, text)
             changed.append(pair.name)
     return changed
+
+
+NUM = re.compile(r"\{num\}`(?P<text>[^`<]*?)\s*<(?P<key>[^<>`]+)>`")
+
+
+def refresh_numbers(write: bool = True) -> list[str]:
+    """Bring the text carried by each {num} role, in chapters and pages, in step with its recorded run.
+
+    Raises MlpoError for an unknown key. With `write=False` the files are left alone. Returns those that differ.
+    """
+    changed = []
+    for path in [*sorted(paths.NOTEBOOKS.glob("[0-9]*.py")), *sorted((paths.ROOT / "book").glob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        fresh = NUM.sub(lambda m: f"{{num}}`{results.format_metric(results.metric(m['key']))} <{m['key']}>`", text)
+        if fresh != text:
+            changed.append(path.name)
+            if write:
+                paths.write_atomically(path, fresh)
+    return changed
+
+
+def sync_check() -> list[str]:
+    """Files that `sync` would change; nothing is written."""
+    stale = [n for n in names() if not paired(n).exists() or paired(n).read_text("utf-8") != nbformat.writes(read(n)) + "\n"]
+    return refresh_numbers(write=False) + [f"{name}.ipynb" for name in stale]

@@ -23,6 +23,7 @@ from mlpo.errors import MlpoError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlpo.evaluate.stats import Estimate
     from mlpo.store import Store
 
 SCHEMA_VERSION = 1
@@ -209,6 +210,10 @@ class Run:
         clean = lambda x: None if x is None or x != x else float(x)
         self._payload[name] = Metric(value=float(value), lo=clean(lo), hi=clean(hi), n=int(n), unit=unit)
         return self._payload[name]
+
+    def estimate(self, name: str, e: Estimate, unit: str = "") -> Metric:
+        """Record an estimate of `mlpo.evaluate.stats` with its interval."""
+        return self.metric(name, e.value, e.lo, e.hi, n=e.n, unit=unit)
 
     def save(self) -> Manifest:
         """Write the manifest: the last act of a chapter."""

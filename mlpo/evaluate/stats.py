@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -43,14 +43,22 @@ def clustered_mean(
     return Estimate(mean, float(lo), float(hi), len(array), n, level)
 
 
+def clustered_share(flags: Sequence[bool | float], clusters: Sequence[str]) -> Estimate:
+    """Share of true flags, its interval kept inside 0 and 1."""
+    return _within(clustered_mean([float(flag) for flag in flags], clusters), 0, 1)
+
+
+def _within(e: Estimate, low: float, high: float) -> Estimate:
+    return replace(e, lo=max(low, e.lo), hi=min(high, e.hi))
+
+
 @dataclass(frozen=True)
 class WinRate:
-    """Shares of wins, ties and losses; `win_rate` = wins + half the ties; `delta` = wins - losses (the paper's)."""
+    """Shares of comparisons won, tied and lost; ties are counted apart, as in the paper. `delta` = wins - losses."""
 
-    win: float
-    tie: float
-    loss: float
-    win_rate: Estimate
+    win: Estimate
+    tie: Estimate
+    loss: Estimate
     delta: Estimate
 
 
@@ -58,14 +66,6 @@ def win_rate(differences: Sequence[float], clusters: Sequence[str], margin: floa
     """Win / tie / loss of the first side from score differences; |difference| < margin is a tie."""
     array = np.asarray(differences, float)
     sign = np.where(np.abs(array) < margin, 0, np.sign(array))
-    half = clustered_mean(list((sign + 1) / 2), clusters)
-    return WinRate(
-        float((sign > 0).mean()), float((sign == 0).mean()), float((sign < 0).mean()), _within(half, 0, 1),
-        _within(clustered_mean(list(sign), clusters), -1, 1),
-    )  # fmt: skip
 
-
-def _within(estimate: Estimate, low: float, high: float) -> Estimate:
-    return Estimate(
-        estimate.value, max(low, estimate.lo), min(high, estimate.hi), estimate.n, estimate.clusters, estimate.level
-    )
+    shares = [clustered_share(list(sign == which), clusters) for which in (1, 0, -1)]
+    return WinRate(*shares, _within(clustered_mean(list(sign), clusters), -1, 1))

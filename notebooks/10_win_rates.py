@@ -1,0 +1,199 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   mlpo:
+#     inputs: ["07/answers", "08/answers"]
+# ---
+
+# %% [markdown]
+# # Win rates that can be believed
+#
+# **You will be able to**
+#
+# - compare two models with a {term}`judge` and say what that judge can and cannot see;
+# - report win, tie and loss, and a paired difference, with intervals clustered by prompt;
+# - use a negative control: the same model against itself;
+# - say "inconclusive at this scale" and mean it.
+#
+# **Before this chapter**
+#
+# - chapter 01: why 200 prompts in 23 languages are not 4,600 independent prompts;
+# - chapters 07 and 08: the two policies.
+#
+# ## Overview
+#
+# The paper's results are win rates given by a large language model. This book's small profiles have none at hand, so they use an *embedded judge*: a few measured
+# features of an answer, combined with weights that were fitted on `dev` to pairs of known order. It is a {term}`proxy`. It knows nothing of the reward model
+# of chapter 05, shares no weights with it, and its blind spots are shown before its verdicts.
+
+# %% tags=["parameters"]
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; sizes, languages and models, or the path of a YAML file
+seed: int = 0  # 0..1000000; of base's answers
+inputs: str = "recorded"  # recorded | build; where the policies' answers come from
+
+# %%
+import numpy as np
+import pandas as pd
+
+from mlpo import chapters, models, plots
+from mlpo.corruptions import KINDS, corrupt
+from mlpo.data import complete, prompts
+from mlpo.display import show_texts
+from mlpo.evaluate import judge, stats
+
+run = chapters.start("10_win_rates", profile=profile, seed=seed, inputs=inputs)
+budget = run.profile.budget
+dev = [p for lang in run.languages for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]]
+by_key = {(p.id, p.lang): p for p in dev}
+ids = [p.id for p in dev]
+
+# %% [markdown]
+# ## The judge
+#
+# Six features, each "higher is better": nearness to the reference under a multilingual sentence encoder; closeness of the text's bits per character, under the
+# frozen pretrained model, to the level of good text; little overlap with the prompt; little repetition; a proper ending; a length near the reference's. An answer that
+# is not in the prompt's language loses, whatever else it does. The score is in log-odds: on the pairs it was fitted to, a difference of 1 means odds of e to 1.
+
+# %%
+embedded = judge.EmbeddedJudge(run.store, models.load("pretrained"), dev, block=budget.block)
+pd.Series(dict(zip(judge.FEATURES, embedded.weights, strict=True)), name="weight").round(2)
+
+# %% [markdown]
+# ## Can it see what is worse?
+#
+# For each `dev` prompt the reference is set against itself spoiled, as in chapter 05. A judge that cannot order these pairs cannot be trusted with finer
+# differences. (The weights were fitted to such pairs of the same split: these shares are on the kind side.)
+
+# %%
+reference_scores = dict(zip(by_key, embedded.score(dev, [p.reference for p in dev]), strict=True))
+valid = []
+for kind in KINDS:
+    worse = embedded.score(dev, [corrupt(p, kind, by_key) for p in dev])
+    valid += [
+        {"kind": kind, "lang": p.lang, "prompt_id": p.id, "right": float(reference_scores[p.id, p.lang] > score)}
+        for p, score in zip(dev, worse, strict=True)
+    ]
+validity = pd.DataFrame(valid)
+run.table("validity", validity)
+for by in ("kind", "lang"):
+    for name, some in validity.groupby(by, sort=False):
+        e = stats.clustered_share(list(some.right), list(some.prompt_id))
+        run.estimate(f"validity[{name}]", e)
+validity.pivot_table(index="kind", columns="lang", values="right", sort=False)[run.languages].round(2)
+
+# %% [markdown]
+# ```{runfigure} judge_validity 10_win_rates-cpu
+# ```
+#
+# ## The answers
+#
+# Base answers the same prompts twice. The first answer is what the policies are compared with; the second shows how far two answers of the *same* model lie
+# apart, which sets the margin of a tie (the median of those differences) and serves as the negative control.
+
+# %%
+base = models.load(run.profile.models.base)
+twice = complete.run(
+    run.store, base, dev, run.profile.sampling, role="policy", seed=seed + 1, samples=2, block=budget.block
+)
+del base
+answers = {"base": [c.text for c in twice[0::2]], "base again": [c.text for c in twice[1::2]]}
+for policy, source in (("dpo", "07/answers"), ("rloo", "08/answers")):
+    given = run.input(source).set_index(["prompt_id", "lang"])["text"]
+    answers[policy] = [given[p.id, p.lang] for p in dev]
+scores = {name: np.array(embedded.score(dev, texts)) for name, texts in answers.items()}
+margin = float(np.median(np.abs(scores["base again"] - scores["base"])))
+run.metric("tie_margin", margin, n=len(dev), unit="log-odds")
+
+# %% [markdown]
+# ## Differences
+#
+# For each prompt and language: the policy's score minus base's. The same prompt recurs in every language and its answers share their luck, so the interval
+# draws *prompts* anew, all their languages together.
+
+# %%
+rows = []
+for name in ("dpo", "rloo", "base again"):
+    difference = scores[name] - scores["base"]
+    metric = name.replace(" ", "_")
+    for lang in [None, *run.languages]:
+        some = [i for i, p in enumerate(dev) if lang in (None, p.lang)]
+        e = stats.clustered_mean(list(difference[some]), [ids[i] for i in some])
+        run.estimate(f"difference_{metric}" + (f"[{lang}]" if lang else ""), e, unit="log-odds")
+    wins = stats.win_rate(list(difference), ids, margin)
+    for part, e in vars(wins).items():
+        run.estimate(f"{part}_{metric}", e)
+    rows.append({"against base": name, **{part: round(e.value, 2) for part, e in vars(wins).items()}})
+run.table(
+    "judgements",
+    pd.DataFrame(
+        [
+            {"policy": name, "prompt_id": p.id, "lang": p.lang, "text": text, "score": score}
+            for name, texts in answers.items()
+            for p, text, score in zip(dev, texts, scores[name], strict=True)
+        ]
+    ),
+)
+pd.DataFrame(rows).set_index("against base")
+
+# %%
+run.save();
+
+# %% [markdown]
+# ## The result
+#
+# ```{runfigure} win_rates 10_win_rates-cpu
+# ```
+
+# %%
+plots.win_rates([run.id])
+
+# %% [markdown]
+# The row *base again* must straddle zero: it is the same model with other random numbers. A policy whose interval contains zero has not been shown to differ from
+# base; with this few prompts that is the likely outcome, and it is not the same as having been shown to be equal.
+#
+# ```{runfigure} score_change 10_win_rates-cpu
+# ```
+
+# %%
+plots.score_change([run.id])
+
+# %% [markdown]
+# ## Read some
+#
+# The prompts on which the judge saw the largest gain and the largest loss of the DPO policy. Would you agree?
+
+# %%
+gain = scores["dpo"] - scores["base"]
+picked = [int(gain.argmax()), int(gain.argmin())]
+show_texts(
+    pd.DataFrame(
+        [{"lang": dev[i].lang, "prompt": dev[i].text, "base": answers["base"][i], "dpo": answers["dpo"][i]} for i in picked]
+    )
+)
+
+# %% [markdown]
+# ## Exercise
+#
+# **Goal.** How much narrower would the interval look if one forgot that prompts recur in every language? Compute it with every comparison as its own cluster.
+
+# %% tags=["solution", "hide-input"]
+difference = list(scores["dpo"] - scores["base"])
+for name, clusters in (("clustered by prompt", ids), ("every comparison its own", [str(i) for i in range(len(ids))])):
+    e = stats.clustered_mean(difference, clusters)
+    print(f"{name}: {e.value:+.2f} [{e.lo:+.2f}, {e.hi:+.2f}]")
+
+# %% [markdown]
+# ## Summary
+#
+# - A judge is an instrument: show its validity before its verdicts.
+# - Paired differences, clustered by prompt; ties by a margin fixed from base against itself.
+# - The same model against itself is the row that keeps everyone honest.
+#
+# **What's next.** Later chapters ask the paper's questions with longer, recorded runs.

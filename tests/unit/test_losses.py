@@ -1,0 +1,133 @@
+"""Losses and baselines against numbers worked out by hand, and against TRL on the real model."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mlpo import MlpoError, profiles
+from mlpo.data.pair import Pair
+from mlpo.profiles import Sampling
+from mlpo.records import Prompt
+from mlpo.train import dpo, rloo
+
+
+def test_dpo_loss_equals_the_number_worked_out_by_hand():
+    # margin = (-10 + 12) - (-20 + 19) = 3; beta 0.1: -log sigmoid(0.3)
+    got = dpo.loss(*(torch.tensor([x]) for x in (-10.0, -20.0, -12.0, -19.0)), beta=0.1)
+    assert got.item() == pytest.approx(math.log(1 + math.exp(-0.3)), abs=1e-6)
+
+
+def test_dpo_loss_is_log_2_where_the_policy_is_the_reference():
+    same = torch.tensor([-5.0, -7.0])
+    assert dpo.loss(same, same - 3, same, same - 3, beta=0.7).item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_leave_one_out_baseline_by_hand():
+    got = rloo.advantages(torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]))
+    assert got.tolist() == [[1 - 4, 2 - 3.5, 6 - 1.5], [-1.5, -1.5, 3.0]]
+
+
+def test_leave_one_out_needs_two_samples():
+    with pytest.raises(MlpoError, match="at least two samples"):
+        rloo.advantages(torch.ones(3, 1))
+
+
+def _pairs() -> list[Pair]:
+    rows = [
+        ("Name a fruit.", "An apple is a fruit that grows on trees.", "Fruit fruit fruit."),
+        ("Bir meyve söyle.", "Elma ağaçta yetişen bir meyvedir.", "The apple."),
+    ]
+    return [Pair(str(i), str(i), "en", "role", p, c, r, "native", "translated", 1.0, 0.0) for i, (p, c, r) in enumerate(rows)]
+
+
+def _shake(model: torch.nn.Module) -> None:
+    """Give a fresh adapter weights that matter: at zero every policy is its reference and a check proves nothing."""
+    generator = torch.Generator().manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data = (torch.randn(weight.shape, generator=generator) * 0.02).to(weight)
+
+
+def _answer_logp(model, prompt: list[int], answer: list[int]) -> torch.Tensor:
+    ids = torch.tensor([prompt + answer])
+    logps = model(ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
+    return logps.gather(-1, torch.tensor(answer)[:, None]).sum()
+
+
+def test_dpo_loss_and_gradient_equal_trl_on_the_real_model(tmp_path):
+    config = profiles.load("smoke").dpo
+    trainer = dpo.make_trainer(_pairs(), config, tmp_path)
+    model = trainer.model.eval()
+    _shake(model)
+    batch = next(iter(trainer.get_train_dataloader()))
+    watched = next(w for n, w in model.named_parameters() if "lora_B" in n)
+    stock = trainer.compute_loss(model, batch)
+    (stock_gradient,) = torch.autograd.grad(stock, watched)
+
+    sides = []
+    for side in ("chosen_ids", "rejected_ids"):
+        rows = [(trainer.train_dataset[i]["prompt_ids"], trainer.train_dataset[i][side]) for i in range(2)]
+        sides.append(torch.stack([_answer_logp(model, *row) for row in rows]))
+        with torch.no_grad(), model.disable_adapter():
+            sides.append(torch.stack([_answer_logp(model, *row) for row in rows]))
+    ours = dpo.loss(sides[0], sides[2], sides[1], sides[3], config.beta)
+    (gradient,) = torch.autograd.grad(ours, watched)
+    assert abs(ours.item() - math.log(2)) > 1e-3
+    assert ours.item() == pytest.approx(stock.item(), abs=1e-4)
+    assert torch.allclose(gradient, stock_gradient, rtol=1e-3, atol=1e-5 * stock_gradient.abs().max().item() + 1e-6)
+
+
+class _Length:
+    """A reward by length, in place of a reward model: what is tested is the loss."""
+
+    class loaded:
+        fingerprint = "length"
+
+    def score_texts(self, prompts, completions):
+        return [len(c) / 10 for c in completions]
+
+
+def test_rloo_loss_equals_trl_on_the_real_model(monkeypatch, tmp_path):
+    kept = {}
+
+    def capture(identity, make):
+        kept["trainer"] = make(tmp_path)
+        return kept
+
+    monkeypatch.setattr(rloo.common, "run", capture)
+    config = profiles.load("smoke").rloo.model_copy(update={"batch": 4, "beta": 0.05})
+    prompts = [Prompt(str(i), "en", "pool", "open", "", t) for i, t in enumerate(("Name a fruit.", "Why is snow cold?"))]
+    rloo.train(prompts, _Length(), config, Sampling(max_new_tokens=8), samples=2)
+    trainer = kept["trainer"]
+    model = trainer.model
+    _shake(model)
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    stock = trainer.compute_loss(model, batch)
+    watched = next(w for n, w in model.named_parameters() if "lora_B" in n)
+    (stock_gradient,) = torch.autograd.grad(stock, watched)
+
+    logps = []
+    for prompt, mask, answer, used in zip(
+        batch["prompt_ids"], batch["prompt_mask"], batch["completion_ids"], batch["completion_mask"], strict=True
+    ):
+        logps.append(_answer_logp(model, prompt[mask.bool()].tolist(), answer[used.bool()].tolist()))
+    # the gradient of RLOO: minus the mean over samples of advantage x gradient of the answer's log-probability
+    (gradient,) = torch.autograd.grad(-(batch["advantages"] * torch.stack(logps)).mean(), watched)
+    assert batch["advantages"].abs().max() > 0.01
+    assert torch.allclose(gradient, stock_gradient, rtol=1e-2, atol=1e-3 * stock_gradient.abs().max().item())
+
+
+def test_qlora_trains_on_four_bit_weights_and_leaves_them_as_they_are(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    config = profiles.load("smoke").dpo
+    trainer = dpo.make_trainer(_pairs(), config, tmp_path, four_bit=True)
+    frozen = {n: w.clone() for n, w in trainer.model.named_parameters() if w.dtype == torch.uint8}
+    assert len(frozen) > 50
+    before = {n: w.clone() for n, w in trainer.model.named_parameters() if "lora_B" in n}
+    trainer.train()
+    after = dict(trainer.model.named_parameters())
+    assert all(torch.equal(after[n], w) for n, w in frozen.items())
+    assert any(not torch.equal(after[n], w) for n, w in before.items())
