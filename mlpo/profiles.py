@@ -47,6 +47,7 @@ class Training(_Strict):
     epochs: float = Field(1, gt=0)
     batch: int = Field(2, ge=1)
     lora_rank: int = Field(8, ge=1)
+    warmup_steps: int = Field(0, ge=0)
     beta: float = Field(0.1, ge=0)
 
 

@@ -69,9 +69,7 @@ def sft(profile_name: str = "cpu") -> Path:
 def bits_per_character(loaded: Loaded, prompts: Sequence[Prompt]) -> list[float]:
     """Bits per character of each prompt's reference under a model: its own measure of how expected the text is."""
     texts = [p.reference for p in prompts]
-    return [
-        -x / 0.6931471805599453 / len(text) for x, text in zip(log_likelihood(loaded, texts, batch=8), texts, strict=True)
-    ]
+    return [-x / 0.6931471805599453 / len(text) for x, text in zip(log_likelihood(loaded, texts, batch=8), texts, strict=True)]
 
 
 def judge(profile_name: str = "cpu") -> Path:
@@ -86,8 +84,8 @@ def judge(profile_name: str = "cpu") -> Path:
     kinds = [kind for kind in KINDS if kind != "wrong language"]  # the language gate sees to that one
     pairs = [(p, worse) for p in dev for kind in kinds if (worse := corrupt(p, kind, by_key)) != p.reference]
     better = embedded.features([p for p, _ in pairs], [p.reference for p, _ in pairs])
-    worse = embedded.features([p for p, _ in pairs], [text for _, text in pairs])
-    weights = fit_weights(better, worse)
+    spoiled = embedded.features([p for p, _ in pairs], [text for _, text in pairs])
+    weights = fit_weights(better, spoiled)
     note = {"weights": weights, "fitted_on": f"dev, {len(pairs)} pairs, {len(profile.languages)} languages"}
     paths.write_atomically(WEIGHTS, json.dumps(note, indent=1) + "\n")
     return WEIGHTS

@@ -142,9 +142,7 @@ def environment(torch_used: bool) -> dict[str, Any]:
 class Run:
     """One execution of a chapter: its profile, inputs and outputs. Made by `chapters.start`."""
 
-    def __init__(
-        self, run_id: str, key: str, parameters: dict[str, Any], inputs: dict[str, list[str]], base_seed: int = 0
-    ) -> None:
+    def __init__(self, run_id: str, key: str, parameters: dict[str, Any], inputs: dict[str, list[str]], base_seed: int = 0) -> None:
         self.id, self.key, self.parameters = run_id, key, parameters
         self.profile = profiles.load(parameters["profile"])
         self.languages = list(self.profile.languages)

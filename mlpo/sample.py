@@ -89,7 +89,7 @@ def sample(
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     device = model.device
-    encode = lambda text, special: tokenizer(text, add_special_tokens=special)["input_ids"]  # noqa: E731
+    encode = lambda text, special: tokenizer(text, add_special_tokens=special)["input_ids"]
     groups = [0] + [i for i in range(1, len(prompts)) if prompts[i] != prompts[i - 1]]
     rows = [encode(prompts[i], False) for i in groups]
     if not all(rows):

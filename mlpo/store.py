@@ -24,9 +24,7 @@ T = TypeVar("T")
 
 def item_id(step: str, version: int, parents: Sequence[str], model: str = "", sampling: Any = None, seed: int = 0) -> str:
     """Identity of one item: SHA-256 of canonical JSON of step, its version, parents, model fingerprint, sampling, seed."""
-    return digest(
-        {"step": step, "version": version, "parents": list(parents), "model": model, "sampling": sampling, "seed": seed}
-    )
+    return digest({"step": step, "version": version, "parents": list(parents), "model": model, "sampling": sampling, "seed": seed})
 
 
 class Store:

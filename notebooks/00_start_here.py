@@ -207,9 +207,7 @@ print(", ".join(f"{lang} {languages.get(lang).name}" for lang in run.languages))
 
 # %%
 one = random.Random(seed).choice(ids)
-example = pd.DataFrame(
-    [{"lang": lang, "text": p[one].text, "reference": p[one].reference} for lang, p in shelf.items()]
-)
+example = pd.DataFrame([{"lang": lang, "text": p[one].text, "reference": p[one].reference} for lang, p in shelf.items()])
 run.table("example", example)
 show_texts(example)
 

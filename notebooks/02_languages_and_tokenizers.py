@@ -110,13 +110,7 @@ OPEN = ("sft", "rm", "pref", "dev")  # never test
 seed_set = [p for lang in run.languages for split in OPEN for p in prompts.seed_prompts(split, lang)]
 shortest = min((p for p in seed_set if p.lang == "en"), key=lambda p: len(p.text)).id
 show_texts(
-    pd.DataFrame(
-        [
-            {"lang": p.lang, **{label: pieces(label, p.text) for label in tokenizers}}
-            for p in seed_set
-            if p.id == shortest
-        ]
-    )
+    pd.DataFrame([{"lang": p.lang, **{label: pieces(label, p.text) for label in tokenizers}} for p in seed_set if p.id == shortest])
 )
 
 # %% [markdown]
@@ -208,10 +202,7 @@ counts["cut"] = counts.tokens + 1 > max_tokens
 rows = []
 for (label, lang), some in counts.groupby(["tokenizer", "lang"], sort=False):
     rows.append({"tokenizer": label, "lang": lang, **share(some.cut)})
-rows += [
-    {"tokenizer": label, "lang": "any", **share(some.groupby("id").cut.any())}
-    for label, some in counts.groupby("tokenizer")
-]
+rows += [{"tokenizer": label, "lang": "any", **share(some.groupby("id").cut.any())} for label, some in counts.groupby("tokenizer")]
 cut = run.table("cut", pd.DataFrame(rows))
 for row in cut[cut.tokenizer == "Gemma 3"].itertuples():
     name = "cut_anywhere" if row.lang == "any" else f"cut_share[{row.lang}]"
@@ -260,9 +251,7 @@ rows = []
 for kind, text in strangers.items():
     guess = languages.identify([text])[0]
     in_script = languages.script_share(text, guess)
-    rows.append(
-        {"it is": kind, "named": guess, "letters in its script": in_script, "passes": languages.is_in(text, guess)}
-    )
+    rows.append({"it is": kind, "named": guess, "letters in its script": in_script, "passes": languages.is_in(text, guess)})
 pd.DataFrame(rows).set_index("it is")
 
 # %% [markdown]

@@ -109,9 +109,7 @@ dev_rows = []
 for lang in targets:
     done = translated([Text(p.id, p.text) for p in english], lang)
     own = {p.id: p.text for p in prompts.seed_prompts("dev", lang)}
-    dev_rows += [
-        {"id": p.id, "lang": lang, "source": p.text, "translation": done[p.id], "reference": own[p.id]} for p in english
-    ]
+    dev_rows += [{"id": p.id, "lang": lang, "source": p.text, "translation": done[p.id], "reference": own[p.id]} for p in english]
 dev = pd.DataFrame(dev_rows)
 dev["chrf"] = [chrf.sentence_score(t, [r]).score for t, r in zip(dev.translation, dev.reference, strict=True)]
 dev["chrf_copy"] = [chrf.sentence_score(s, [r]).score for s, r in zip(dev.source, dev.reference, strict=True)]
@@ -146,9 +144,7 @@ for lang in targets:
     done = translated([Text(p.id, p.text) for p in pool], lang)
     pool_rows += [{"id": p.id, "lang": lang, "source": p.text, "text": done[p.id]} for p in pool]
 table = pd.DataFrame(pool_rows)
-table["kept"] = [
-    languages.is_in(row.text, row.lang) and (row.lang == "en" or row.text != row.source) for row in table.itertuples()
-]
+table["kept"] = [languages.is_in(row.text, row.lang) and (row.lang == "en" or row.text != row.source) for row in table.itertuples()]
 run.table("prompts", table)
 kept = table[table.lang != "en"]
 e = stats.clustered_share(list(kept.kept), list(kept.id))
@@ -157,7 +153,7 @@ table.groupby("lang", sort=False)["kept"].agg(["sum", "count"])
 
 # %%
 run.table("dev", dev)
-run.save();
+run.save()
 
 # %% [markdown]
 # ## The result

@@ -76,7 +76,9 @@ nucleus = probability.cumsum(-1) - probability < sampling.top_p
 uniform = torch.rand((), generator=torch.Generator().manual_seed(seed))
 drawn = (probability[nucleus].cumsum(-1) <= uniform * probability[nucleus].sum()).sum().item()
 print(question.text)
-print(f"{int(nucleus.sum())} of {len(token):,} tokens are in the nucleus; the answer begins with {base.tokenizer.decode([token[drawn]])!r}")
+print(
+    f"{int(nucleus.sum())} of {len(token):,} tokens are in the nucleus; the answer begins with {base.tokenizer.decode([token[drawn]])!r}"
+)
 
 # %% [markdown]
 # The package does the same for many rows at once, reads each prompt only once for all its samples, and lets finished rows leave the
@@ -98,7 +100,8 @@ else:
 len(native)
 
 # %% [markdown]
-# **Translated.** The weak model answers the English prompt, and the few-shot translator carries the answer over.
+# **Translated.** The weak model answers the English prompt, and the few-shot translator carries the answer over. SmolLM2 likes to talk: where the token
+# limit cuts it off, only its whole sentences are translated.
 
 # %%
 weak = models.load(run.profile.models.weak)
@@ -108,7 +111,7 @@ del weak
 translator = translate.FewShotTranslator(models.load(run.profile.models.translator_model))
 translated = []
 for lang in run.languages:
-    done = translate.run(run.store, translator, [Text(c.id, c.text) for c in weak_english], lang, budget.block)
+    done = translate.run(run.store, translator, [Text(c.id, complete.whole_sentences(c.text)) for c in weak_english], lang, budget.block)
     for c in weak_english:
         identity = models.digest([c.id, lang, done[c.id]])
         translated.append(Completion(identity, c.prompt_id, lang, "translated", done[c.id], c.cut))
@@ -152,7 +155,7 @@ length = table.assign(characters=table.text.str.len()).groupby(["lang", "role"],
 length.unstack().round(0)
 
 # %%
-run.save();
+run.save()
 
 # %% [markdown]
 # ## Side by side

@@ -95,7 +95,7 @@ del weak
 translator = translate.FewShotTranslator(models.load(run.profile.models.translator_model))
 weak_translated = []
 for lang in run.languages:
-    done = translate.run(run.store, translator, [Text(c.id, c.text) for c in answers], lang, budget.block)
+    done = translate.run(run.store, translator, [Text(c.id, complete.whole_sentences(c.text)) for c in answers], lang, budget.block)
     weak_translated += [Completion(c.id, c.prompt_id, lang, "translated", done[c.id]) for c in answers if done[c.id]]
 del translator
 

@@ -131,7 +131,7 @@ mixtures.groupby(["label", "lang"], sort=False).size().unstack(0)
 
 # %%
 run.metric("pairs", len(table), n=len(table))
-run.save();
+run.save()
 
 # %% [markdown]
 # ```{runfigure} translated_wins 06_pairs_and_mixtures-cpu

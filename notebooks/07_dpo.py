@@ -51,9 +51,7 @@ from mlpo.data import complete, prompts
 from mlpo.data.pair import Pair
 from mlpo.train import dpo
 
-run = chapters.start(
-    "07_dpo", profile=profile, seed=seed, inputs=inputs, mixture=mixture, beta=beta, four_bit=four_bit
-)
+run = chapters.start("07_dpo", profile=profile, seed=seed, inputs=inputs, mixture=mixture, beta=beta, four_bit=four_bit)
 members = run.input("06/mixtures").query("mixture == @mixture")
 if members.empty:
     raise MlpoError(f"Chapter 06 could not make {mixture} within its budget: choose another mixture, or a smaller budget.")
@@ -117,7 +115,7 @@ with torch.no_grad():
     ).item()  # fmt: skip
 print(f"ten lines {ours:.6f}, TRL {stock:.6f}, log 2 = {torch.tensor(2.0).log():.6f}")
 assert abs(ours - stock) < (0.02 if four_bit else 1e-4)
-del trainer, model
+trainer = model = None  # frees their memory
 
 # %% [markdown]
 # The same number, to the rounding of the machine. From here on the library does it.
@@ -180,7 +178,7 @@ run.table(
     "answers",
     pd.DataFrame([{"prompt_id": a.prompt_id, "lang": a.lang, "text": a.text, "cut": a.cut} for a in answers]),
 )
-run.save();
+run.save()
 
 # %% [markdown]
 # ```{runfigure} training 07_dpo-cpu

@@ -161,7 +161,7 @@ run.table(
     "answers",
     pd.DataFrame([{"prompt_id": a.prompt_id, "lang": a.lang, "text": a.text, "cut": a.cut} for a in answers]),
 )
-run.save();
+run.save()
 
 # %% [markdown]
 # ```{runfigure} training 08_rloo-cpu

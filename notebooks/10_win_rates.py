@@ -99,9 +99,7 @@ validity.pivot_table(index="kind", columns="lang", values="right", sort=False)[r
 
 # %%
 base = models.load(run.profile.models.base)
-twice = complete.run(
-    run.store, base, dev, run.profile.sampling, role="policy", seed=seed + 1, samples=2, block=budget.block
-)
+twice = complete.run(run.store, base, dev, run.profile.sampling, role="policy", seed=seed + 1, samples=2, block=budget.block)
 del base
 answers = {"base": [c.text for c in twice[0::2]], "base again": [c.text for c in twice[1::2]]}
 for policy, source in (("dpo", "07/answers"), ("rloo", "08/answers")):
@@ -143,7 +141,7 @@ run.table(
 pd.DataFrame(rows).set_index("against base")
 
 # %%
-run.save();
+run.save()
 
 # %% [markdown]
 # ## The result

@@ -149,9 +149,7 @@ class RunTable(BookDirective):
         data = data.head(self.options.get("rows", len(data)))
         rows = [
             [self.cell(frame, row, column, value) for column, value in zip(data.columns, values, strict=True)]
-            for row, values in enumerate(
-                zip(*(data[column].tolist() for column in data.columns), strict=True)
-            )
+            for row, values in enumerate(zip(*(data[column].tolist() for column in data.columns), strict=True))
         ]
         out = table([str(column) for column in data.columns], rows, "run-table")
         if "caption" in self.options:

@@ -68,6 +68,4 @@ def prepare(cell: nbformat.NotebookNode) -> None:
         drawn = [kind for kind in output.get("data", {}) if kind.startswith("image/")]
         if drawn:
             known = output.metadata.get(drawn[0], {}).get("alt") or output.metadata.get("alt")
-            options["image"] = {"alt": known or "Figure drawn by the code cell above."} | options.get(
-                "image", {}
-            )
+            options["image"] = {"alt": known or "Figure drawn by the code cell above."} | options.get("image", {})

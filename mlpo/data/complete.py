@@ -47,6 +47,12 @@ def run(
     ]
 
 
+def whole_sentences(text: str) -> str:
+    """`text` up to its last full stop, question or exclamation mark; all of it where there is none."""
+    ends = [text.rfind(mark) for mark in ".!?"]
+    return text[: max(ends) + 1] if max(ends) >= 0 else text
+
+
 def references(prompts: Sequence[Prompt]) -> list[Completion]:
     """The native side of the small profiles: references, written in the language by a strong writer."""
     return [Completion(digest(["reference", p.id, p.lang]), p.id, p.lang, "native", p.reference) for p in prompts]

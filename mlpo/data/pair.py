@@ -42,7 +42,7 @@ def make(
     Raises MlpoError where completions belong to a prompt that is not among `prompts`.
     """
     by_key = {(p.id, p.lang): p for p in prompts}
-    key = lambda row: (row[0].prompt_id, row[0].lang)  # noqa: E731
+    key = lambda row: (row[0].prompt_id, row[0].lang)
     pairs = []
     for (prompt_id, lang), group in groupby(sorted(zip(completions, rewards, strict=True), key=key), key):
         prompt = by_key.get((prompt_id, lang))
@@ -79,7 +79,7 @@ def _choose(
 
 def to_trl(pairs: Iterable[Pair]) -> list[dict[str, object]]:
     """Rows in TRL's conversational preference format: prompt, chosen, rejected as lists of messages."""
-    message = lambda role, text: [{"role": role, "content": text}]  # noqa: E731
+    message = lambda role, text: [{"role": role, "content": text}]
     return [
         {
             "prompt": message("user", pair.prompt),

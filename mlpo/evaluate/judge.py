@@ -7,6 +7,7 @@ It is a proxy: what it says holds as far as its validity table (chapter 10) goes
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,7 @@ class EmbeddedJudge:
             level, unrelated = self.levels[prompt.lang]
             own, asked = _grams(answer), set(_grams(prompt.text))
             parts = words(answer, prompt.lang)
-            pairs = list(zip(parts, parts[1:], strict=False))
+            pairs = list(itertools.pairwise(parts))
             rows.append(
                 [
                     float(similarity - unrelated) / (1 - unrelated),

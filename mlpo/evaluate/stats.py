@@ -67,5 +67,5 @@ def win_rate(differences: Sequence[float], clusters: Sequence[str], margin: floa
     array = np.asarray(differences, float)
     sign = np.where(np.abs(array) < margin, 0, np.sign(array))
 
-    shares = [clustered_share(list(sign == which), clusters) for which in (1, 0, -1)]
-    return WinRate(*shares, _within(clustered_mean(list(sign), clusters), -1, 1))
+    win, tie, loss = (clustered_share(list(sign == which), clusters) for which in (1, 0, -1))
+    return WinRate(win, tie, loss, _within(clustered_mean(list(sign), clusters), -1, 1))

@@ -53,7 +53,7 @@ def arguments(config: Training, seed: int, micro_batch: int) -> dict[str, Any]:
         "learning_rate": config.learning_rate,
         "num_train_epochs": config.epochs,
         "lr_scheduler_type": "constant_with_warmup",
-        "warmup_steps": 2,
+        "warmup_steps": config.warmup_steps,
         "bf16": compute_dtype() == torch.bfloat16,
         "use_cpu": not torch.cuda.is_available(),
         "gradient_checkpointing": torch.cuda.is_available(),

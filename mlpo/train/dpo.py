@@ -47,9 +47,7 @@ def make_trainer(
     )
 
 
-def train(
-    pairs: Sequence[Pair], config: Training, seed: int = 0, model: str = "base", four_bit: bool = False
-) -> common.Trained:
+def train(pairs: Sequence[Pair], config: Training, seed: int = 0, model: str = "base", four_bit: bool = False) -> common.Trained:
     """Train a policy's adapter on preference pairs. Raises MlpoError where there are none."""
     if not pairs:
         raise MlpoError("DPO needs at least one preference pair: make a larger mixture (chapter 06).")

@@ -61,8 +61,8 @@ def train(
         }
     )
 
-    def score(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
-        return reward.score_texts([p[-1]["content"] for p in prompts], [c[0]["content"] for c in completions])
+    def score(prompts: list[Any], completions: list[Any], **_: Any) -> list[float | None]:
+        return [*reward.score_texts([p[-1]["content"] for p in prompts], [c[0]["content"] for c in completions])]
 
     def make_trainer(folder: Path) -> RLOOTrainer:
         loaded = load(model)

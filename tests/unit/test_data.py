@@ -43,9 +43,7 @@ def test_no_prompt_stands_in_two_splits_or_in_the_pool():
     def grams(text: str) -> set[str]:
         return {text[i : i + 5] for i in range(len(text) - 4)}
 
-    near = [
-        (a, b) for i, a in enumerate(texts) for b in texts[:i] if len(grams(a) & grams(b)) / len(grams(a) | grams(b)) > 0.5
-    ]
+    near = [(a, b) for i, a in enumerate(texts) for b in texts[:i] if len(grams(a) & grams(b)) / len(grams(a) | grams(b)) > 0.5]
     assert near == []
 
 

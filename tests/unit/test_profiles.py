@@ -30,7 +30,10 @@ def test_a_file_may_extend_a_profile(tmp_path):
         ("extends: cpu\nbudget: {eval_prompts: many}\n", "key 'budget.eval_prompts': Input should be a valid integer"),
         ("extends: cpu\nlanguages: [en, xx]\n", "unknown language 'xx'; choose from en, ar"),
         ("extends: cpu\nlanguages: [tr]\n", "languages must contain en"),
-        ("extends: cpu\nmodels: {translator_model: facebook/nllb-200-distilled-600M, four_bit: yes, base: pretrained}\n", "four_bit"),
+        (
+            "extends: cpu\nmodels: {translator_model: facebook/nllb-200-distilled-600M, four_bit: yes, base: pretrained}\n",
+            "four_bit",
+        ),
         ("extends: nowhere\n", "Unknown profile 'nowhere': choose smoke, cpu"),
         ("just text", "holds no settings"),
         ("a: [1", "not valid YAML"),

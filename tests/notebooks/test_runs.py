@@ -1,0 +1,108 @@
+"""Every chapter really runs, through the real runner, on the real packaged models (profile smoke)."""
+
+from __future__ import annotations
+
+import json
+
+import nbformat
+import pytest
+from conftest import mlpo
+
+from mlpo import chapters
+
+NAMES = chapters.names()
+
+
+def _manifest(build, run_id):
+    return json.loads((build / "runs" / run_id / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_chapter_ran_and_left_a_manifest(smoke_book, name):
+    manifest = _manifest(smoke_book, f"{name}-smoke")
+    assert manifest["payload"]
+    assert all(metric["n"] >= 1 for metric in manifest["payload"].values())
+    executed = nbformat.read(smoke_book / "chapters" / "smoke" / f"{name}.ipynb", as_version=4)
+    code = [cell for cell in executed.cells if cell.cell_type == "code" and cell.source]
+    assert all(cell.execution_count for cell in code)
+
+
+def test_a_chapter_that_runs_no_model_imports_no_torch(smoke_book):
+    for name in ("00_start_here", "01_paper_and_claims", "02_languages_and_tokenizers"):
+        assert "threads" not in _manifest(smoke_book, f"{name}-smoke")["environment"], name
+
+
+def test_the_book_trained_on_what_it_made(smoke_book):
+    inputs = _manifest(smoke_book, "10_win_rates-smoke")["inputs"]
+    assert [entry.split("=")[0] for entry in inputs] == ["07/answers", "08/answers"]
+    keys = {name: _manifest(smoke_book, f"{name}-smoke")["key"][:12] for name in ("07_dpo", "08_rloo")}
+    assert [entry.split(":")[1] for entry in inputs] == [keys["07_dpo"], keys["08_rloo"]]
+
+
+def test_a_second_book_runs_nothing_again(smoke_book):
+    done = mlpo("book", "--profile", "smoke", build=smoke_book)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("nothing changed, kept") == len(NAMES)
+
+
+def test_other_parameters_are_a_run_of_their_own_and_several_give_a_table_and_a_figure(smoke_book):
+    done = mlpo("run", "01", "--profile", "smoke", "-p", "prompts=20,40", build=smoke_book)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": runs (it has not run yet") == 2
+    (folder,) = (smoke_book / "sweeps").iterdir()
+    assert (folder / "table.csv").read_text().startswith("prompts,")
+    assert (folder / "figure.svg").stat().st_size > 1000
+
+
+def test_a_changed_helper_makes_a_chapter_stale_and_the_reason_is_said(monkeypatch, smoke_book):
+    monkeypatch.setattr(chapters.paths, "BUILD", smoke_book)
+    values = chapters.check("01_paper_and_claims", {"profile": "smoke"})
+    assert chapters.why_stale("01_paper_and_claims", values) == ""
+    monkeypatch.setattr(chapters, "_package_hash", lambda: "another")
+    assert chapters.why_stale("01_paper_and_claims", values) == "changed: mlpo/"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "42"], "Unknown chapter '42'"),
+        (["run", "07", "-p", "bta=1"], "no parameter 'bta'"),
+        (["run", "07", "-p", "beta"], "is not name=value"),
+        (["run", "07", "--profile", "nowhere.yaml"], "Unknown profile 'nowhere.yaml'"),
+        (["book", "--profile", "huge"], "Unknown profile 'huge'"),
+        (["train", "ppo"], "Unknown stage 'ppo'"),
+        (["record", "99_nothing-cpu"], "is not in this build"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, said):
+    done = mlpo(*arguments, build=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failed_chapter_shows_its_cell_keeps_what_ran_and_exits_1(tmp_path):
+    """Chapter 06 under a profile for which nothing is recorded, started without --upstream."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: smoke\nmodels: {base: pretrained}\n")
+    done = mlpo("run", "06", "--profile", str(mine), build=tmp_path / "build")
+    assert done.returncode == 1
+    assert 'completions = run.input("04/completions")' in done.stderr
+    assert "--upstream" in done.stderr
+    kept = nbformat.read(tmp_path / "build" / "chapters" / "mine" / "06_pairs_and_mixtures.part.ipynb", as_version=4)
+    assert any(cell.get("execution_count") for cell in kept.cells)
+
+
+def test_a_chapter_past_its_limit_is_stopped(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("extends: smoke\nlimits: {chapter_seconds: 2}\n")
+    done = mlpo("run", "01", "--profile", str(mine), build=tmp_path / "build")
+    assert done.returncode == 1
+    assert "passed its limit of 2 s (profile key limits.chapter_seconds)" in done.stderr
+
+
+def test_doctor_names_licence_and_origin(tmp_path):
+    done = mlpo("doctor", build=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "re-upload by an unknown packager" in done.stdout
+    assert "Gemma Terms of Use" in done.stdout

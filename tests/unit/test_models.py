@@ -1,0 +1,143 @@
+"""Finding, checking and converting weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mlpo import MlpoError, models, paths
+from mlpo.profiles import Sampling
+from mlpo.sample import chat, choose, sample
+
+
+def test_weights_are_found_by_checksum_and_the_error_says_what_to_do(monkeypatch, tmp_path):
+    """With the package absent and nothing in cache or folder: hash, size and where to put the file."""
+
+    def absent(name):
+        raise models.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(models.paths, "CACHE", tmp_path)
+    monkeypatch.setattr(models.metadata, "files", absent)
+    with pytest.raises(MlpoError) as error:
+        models.find_gguf("smollm2")
+    assert "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53" in str(error.value)
+    assert "98,362,432 bytes" in str(error.value)
+    assert "MLPO_MODELS" in str(error.value)
+
+
+def test_a_folder_of_the_users_is_searched_when_the_package_is_absent(monkeypatch, tmp_path):
+    real = models.find_gguf("smollm2")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "any-name.gguf").symlink_to(real)
+    monkeypatch.setattr(models.paths, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(models.metadata, "files", lambda name: [])
+    monkeypatch.setenv("MLPO_MODELS", str(folder))
+    assert models.find_gguf("smollm2") == folder / "any-name.gguf"
+
+
+def test_a_corrupt_file_is_named_and_not_used(monkeypatch, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with (folder / "broken.gguf").open("wb") as file:
+        file.truncate(models.PACKAGED["smollm2"].size)
+    monkeypatch.setattr(models.paths, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(models.metadata, "files", lambda name: [])
+    monkeypatch.setenv("MLPO_MODELS", str(folder))
+    with pytest.raises(MlpoError, match="another checksum: it is corrupt"):
+        models.find_gguf("smollm2")
+
+
+def test_an_interrupted_conversion_leaves_nothing_half_and_is_made_again(tmp_path):
+    environment = {**os.environ, "MLPO_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", "from mlpo import models; print(models.local_folder('smollm2'))"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list((tmp_path / "models").glob(".*/*")):
+        time.sleep(0.05)  # the first file of the new folder is being written
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list((tmp_path / "models").glob(".smollm2-*"))
+    assert not list((tmp_path / "models").glob("smollm2-*"))
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    (made,) = (tmp_path / "models").iterdir()
+    mine = models.local_folder("smollm2") / "model.safetensors"
+    assert models.file_sha256(made / "model.safetensors") == models.file_sha256(mine)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(MlpoError, match=r"cannot be written \(.*\): free or unlock it, or set MLPO_CACHE"):
+        paths.writable(blocked / "cache", "MLPO_CACHE")
+
+
+def test_fingerprints_are_of_provenance(monkeypatch):
+    assert models.fingerprint("pretrained") != models.fingerprint("smollm2")
+    before = models.fingerprint("base")
+    monkeypatch.setattr(models, "MERGE_VERSION", models.MERGE_VERSION + 1)
+    assert models.fingerprint("base") != before
+
+
+def test_an_unreachable_hub_model_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MlpoError, match=r"'no-one/no-model' cannot be loaded .* profiles smoke or cpu"):
+        models.load("no-one/no-model")
+
+
+def test_the_chat_template_is_gemmas(base):
+    tokenizer = base.tokenizer
+    assert chat(tokenizer, "Hi ") == "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n"
+    turn = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    folded = tokenizer.apply_chat_template(turn, tokenize=False)
+    assert folded == "<bos><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n"
+    assert tokenizer.eos_token == "<end_of_turn>"
+    assert tokenizer.pad_token != tokenizer.eos_token
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_greedy_samples_equal_generate(base, rows):
+    texts = ["Why is snow white?", "Kar neden beyazdır?", "Name three fruits and say which of them grows on a tree."][:rows]
+    prompts = [chat(base.tokenizer, text) for text in texts]
+    ours = sample(base, prompts, Sampling(temperature=0, max_new_tokens=16), [0] * rows)
+    encoded = base.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+    stock = base.model.generate(**encoded, max_new_tokens=16, do_sample=False)[:, encoded["input_ids"].shape[1] :]
+    assert all(row.tokens == other[: len(row.tokens)] for row, other in zip(ours, stock.tolist(), strict=True))
+
+
+def test_a_rows_samples_depend_on_its_seed_and_not_on_its_neighbours(base):
+    prompt, other = chat(base.tokenizer, "Name a colour."), chat(base.tokenizer, "Bir renk söyle ve nedenini açıkla.")
+    sampling = Sampling(max_new_tokens=8)
+    alone = sample(base, [prompt], sampling, [5])[0]
+    together = sample(base, [prompt, prompt, other], sampling, [5, 6, 5])
+    assert together[0].tokens == alone.tokens
+    assert together[1].tokens != alone.tokens
+
+
+def test_a_shared_prefix_gives_the_tokens_of_the_whole_text(base):
+    head, tails = "English: sun\nGerman: Sonne\n\nEnglish:", [" moon\nGerman:", " a small green tree\nGerman:"]
+    sampling = Sampling(temperature=0, max_new_tokens=6)
+    split = sample(base, tails, sampling, [0, 0], prefix=head)
+    whole = sample(base, [f"{base.tokenizer.bos_token}{head}{tail}" for tail in tails], sampling, [0, 0])
+    assert [row.tokens for row in split] == [row.tokens for row in whole]
+
+
+def test_nucleus_sampling_is_exact_also_where_the_first_candidates_do_not_hold_the_mass():
+    logits = torch.zeros(1, 5000)  # flat: 512 candidates hold a tenth of the mass
+    chosen = {int(choose(logits, Sampling(top_p=0.95), torch.tensor([u]))) for u in torch.linspace(0, 0.999, 200)}
+    assert len(chosen) > 190
+    peaked = torch.tensor([[3.0, 2.0, 1.0, -9.0]])
+    share = peaked.softmax(-1)[0]
+    drawn = [int(choose(peaked, Sampling(temperature=1, top_p=0.95), torch.tensor([u]))) for u in torch.linspace(0, 0.9999, 4000)]
+    assert drawn.count(0) / 4000 == pytest.approx(float(share[0] / share[:3].sum()), abs=0.01)
+    assert 3 not in drawn
+
+
+def test_an_empty_prompt_is_refused(base):
+    with pytest.raises(MlpoError, match="is empty"):
+        sample(base, [""], Sampling(max_new_tokens=2), [0])
