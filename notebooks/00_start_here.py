@@ -103,7 +103,7 @@
 # this:
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; which languages and sizes, or the path of a YAML file
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
 seed: int = 0  # 0..1000000; picks the prompt that is shown
 
 # %% [markdown]
@@ -135,7 +135,9 @@ def summary(name: str) -> dict[str, object]:
     return {
         "profile": name,
         "languages": len(chosen.languages),
-        "languages with prompts": sum((prompts.SEED / f"{lang}.jsonl").exists() for lang in chosen.languages),
+        "languages with prompts": sum(
+            (prompts.SEED / f"{lang}.jsonl").exists() for lang in chosen.languages
+        ),
         "model in training": chosen.models.base,
         "weak writer": chosen.models.weak,
         "translator": chosen.models.translator_model,
@@ -195,7 +197,10 @@ table.set_index("profile").T
 
 # %%
 OPEN = ("sft", "rm", "pref", "dev")
-shelf = {lang: {p.id: p for split in OPEN for p in prompts.seed_prompts(split, lang)} for lang in run.languages}
+shelf = {
+    lang: {p.id: p for split in OPEN for p in prompts.seed_prompts(split, lang)}
+    for lang in run.languages
+}
 ids = sorted(shelf["en"])
 run.metric("languages", len(run.languages), n=len(run.languages))
 run.metric("prompts", len(ids), n=sum(map(len, shelf.values())))
@@ -207,7 +212,12 @@ print(", ".join(f"{lang} {languages.get(lang).name}" for lang in run.languages))
 
 # %%
 one = random.Random(seed).choice(ids)
-example = pd.DataFrame([{"lang": lang, "text": p[one].text, "reference": p[one].reference} for lang, p in shelf.items()])
+example = pd.DataFrame(
+    [
+        {"lang": lang, "text": p[one].text, "reference": p[one].reference}
+        for lang, p in shelf.items()
+    ]
+)
 run.table("example", example)
 show_texts(example)
 
@@ -229,7 +239,15 @@ rows = []
 for lang, texts in shelf.items():
     ratios = [len(texts[i].reference) / len(shelf["en"][i].reference) for i in ids]
     e = stats.clustered_mean(ratios, ids, seed=seed)
-    rows.append({"lang": lang, "characters, English = 1": e.value, "lo": e.lo, "hi": e.hi, "prompts": e.clusters})
+    rows.append(
+        {
+            "lang": lang,
+            "characters, English = 1": e.value,
+            "lo": e.lo,
+            "hi": e.hi,
+            "prompts": e.clusters,
+        }
+    )
 pd.DataFrame(rows).sort_values("characters, English = 1").set_index("lang").round(2)
 
 # %% [markdown]

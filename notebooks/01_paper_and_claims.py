@@ -245,15 +245,21 @@
 # ### Parameters
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or the path of a YAML file (no model runs here)
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
 seed: int = 0  # 0..1000000; where the random numbers start
 prompts: int = 200  # 10..10000; prompts in the simulated test set, each in 23 languages
-win_rate: float = 0.534  # 0.01..0.99; true win rate of the simulated policy in every language
+win_rate: float = 0.534  # 0.01..0.99; true win rate of the simulated policy
 
 # %%
 from mlpo import chapters
 
-run = chapters.start("01_paper_and_claims", profile=profile, seed=seed, prompts=prompts, win_rate=win_rate)
+run = chapters.start(
+    "01_paper_and_claims",
+    profile=profile,
+    seed=seed,
+    prompts=prompts,
+    win_rate=win_rate,
+)
 
 # %% [markdown]
 # ### A world in which the truth is known
@@ -314,7 +320,9 @@ def repeat(correlation: float, stream: int) -> pd.DataFrame:
         rows.append((wins.mean(), wins[:, 0].mean(), *halves))
     frame = pd.DataFrame(rows, columns=["pooled", "one_language", "naive", "clustered"])
     error = (frame.pooled - win_rate).abs()
-    return frame.assign(naive_covers=error <= frame.naive, clustered_covers=error <= frame.clustered)
+    return frame.assign(
+        naive_covers=error <= frame.naive, clustered_covers=error <= frame.clustered
+    )
 
 
 correlations = [0.0, 0.05, CORRELATION, 0.5, 1.0]
@@ -349,13 +357,19 @@ for name in ("naive", "clustered"):
     hits = int(example[f"{name}_covers"].sum())
     low, high = stats.binomtest(hits, REPETITIONS).proportion_ci(method="wilson")
     run.metric(f"coverage_{name}", hits / REPETITIONS, low, high, n=REPETITIONS)
-    print(f"{name:>9} interval covers the truth in {hits / REPETITIONS:.3f} [{low:.3f}, {high:.3f}]")
+    print(
+        f"{name:>9} interval covers the truth in {hits / REPETITIONS:.3f} [{low:.3f}, {high:.3f}]"
+    )
 
 half_width = 196 * example.one_language.std(ddof=1)  # points
 degrees = REPETITIONS - 1
 low, high = half_width * np.sqrt(degrees / stats.chi2.ppf([0.975, 0.025], degrees))
-run.metric("half_width_one_language", half_width, low, high, n=REPETITIONS, unit="points")
-print(f"one language, {prompts} prompts: ±{half_width:.1f} [{low:.1f}, {high:.1f}] points")
+run.metric(
+    "half_width_one_language", half_width, low, high, n=REPETITIONS, unit="points"
+)
+print(
+    f"one language, {prompts} prompts: ±{half_width:.1f} [{low:.1f}, {high:.1f}] points"
+)
 
 # %% [markdown]
 # ## What this means for the rest of the book
@@ -397,7 +411,10 @@ power = pd.DataFrame(rows, columns=["prompts", "told_apart", "lo", "hi"])
 run.table("power", power)
 
 # The answer, and the counts that the noise of this search cannot exclude.
-needed, at_least, at_most = (int(power.prompts[power[column] >= 0.8].min()) for column in ("told_apart", "hi", "lo"))
+needed, at_least, at_most = (
+    int(power.prompts[power[column] >= 0.8].min())
+    for column in ("told_apart", "hi", "lo")
+)
 run.metric("prompts_needed", needed, at_least, at_most, n=EXPERIMENTS, unit="prompts")
 _, share, low, high = power[power.prompts == 200].iloc[0].tolist()
 run.metric("told_apart_200_prompts", share, low, high, n=EXPERIMENTS)

@@ -38,9 +38,9 @@
 # every profile; only the languages change. No model is run.
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; which languages, or the path of a YAML file
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
 seed: int = 0  # 0..1000000; of the resampling behind the intervals
-max_tokens: int = 72  # 8..512; the length limit whose cuts are counted, in tokens, end of turn included
+max_tokens: int = 72  # 8..512; limit in tokens, end of turn included
 
 # %%
 import pandas as pd
@@ -52,7 +52,9 @@ from mlpo.data import prompts
 from mlpo.display import show_texts
 from mlpo.evaluate import stats
 
-run = chapters.start("02_languages_and_tokenizers", profile=profile, seed=seed, max_tokens=max_tokens)
+run = chapters.start(
+    "02_languages_and_tokenizers", profile=profile, seed=seed, max_tokens=max_tokens
+)
 
 # %% [markdown]
 # ## The 23 languages
@@ -64,8 +66,13 @@ run = chapters.start("02_languages_and_tokenizers", profile=profile, seed=seed, 
 # %%
 table = pd.DataFrame([vars(language) for language in languages.LANGUAGES.values()])
 table["direction"] = table["rtl"].map({True: "right to left", False: "left to right"})
-run.table("languages", table[["code", "name", "script", "family", "resource", "joshi", "direction"]])
-table[["code", "name", "script", "family", "resource", "joshi", "direction"]].set_index("code")
+run.table(
+    "languages",
+    table[["code", "name", "script", "family", "resource", "joshi", "direction"]],
+)
+table[["code", "name", "script", "family", "resource", "joshi", "direction"]].set_index(
+    "code"
+)
 
 # %% [markdown]
 # ```{runtable} 02_languages_and_tokenizers-cpu languages
@@ -75,7 +82,9 @@ table[["code", "name", "script", "family", "resource", "joshi", "direction"]].se
 # than they look.
 
 # %%
-table.groupby("script")["code"].agg(languages="count", codes=" ".join).sort_values("languages", ascending=False)
+table.groupby("script")["code"].agg(languages="count", codes=" ".join).sort_values(
+    "languages", ascending=False
+)
 
 # %% [markdown]
 # Chinese counts once although it is written in two ways. The book's data are in simplified characters; traditional ones are not a 24th language, but a
@@ -103,14 +112,30 @@ def pieces(label: str, text: str) -> str:
     return "|".join(tokenizers[label].decode([token]) for token in encode(label, text))
 
 
-print({label: f"{tokenizer.get_vocab_size():,} tokens" for label, tokenizer in tokenizers.items()})
+print(
+    {
+        label: f"{tokenizer.get_vocab_size():,} tokens"
+        for label, tokenizer in tokenizers.items()
+    }
+)
 
 # %%
 OPEN = ("sft", "rm", "pref", "dev")  # never test
-seed_set = [p for lang in run.languages for split in OPEN for p in prompts.seed_prompts(split, lang)]
+seed_set = [
+    p
+    for lang in run.languages
+    for split in OPEN
+    for p in prompts.seed_prompts(split, lang)
+]
 shortest = min((p for p in seed_set if p.lang == "en"), key=lambda p: len(p.text)).id
 show_texts(
-    pd.DataFrame([{"lang": p.lang, **{label: pieces(label, p.text) for label in tokenizers}} for p in seed_set if p.id == shortest])
+    pd.DataFrame(
+        [
+            {"lang": p.lang, **{label: pieces(label, p.text) for label in tokenizers}}
+            for p in seed_set
+            if p.id == shortest
+        ]
+    )
 )
 
 # %% [markdown]
@@ -118,7 +143,12 @@ show_texts(
 
 # %%
 chinese = {"simplified": "图书馆周末几点开门？", "traditional": "圖書館週末幾點開門？"}
-pd.DataFrame({kind: {label: len(encode(label, text)) for label in tokenizers} for kind, text in chinese.items()})
+pd.DataFrame(
+    {
+        kind: {label: len(encode(label, text)) for label in tokenizers}
+        for kind, text in chinese.items()
+    }
+)
 
 # %% [markdown]
 # ## Measuring fertility
@@ -145,14 +175,21 @@ counts = pd.DataFrame(
     ]
 )
 english = counts[counts.lang == "en"].set_index(["tokenizer", "id"])["tokens"]
-counts["relative"] = counts.tokens / english.loc[list(zip(counts.tokenizer, counts.id, strict=True))].to_numpy()
+counts["relative"] = (
+    counts.tokens
+    / english.loc[list(zip(counts.tokenizer, counts.id, strict=True))].to_numpy()
+)
 counts["per_character"] = counts.tokens / counts.characters
-counts.groupby(["lang", "tokenizer"])["tokens"].mean().unstack().loc[run.languages].round(0)
+counts.groupby(["lang", "tokenizer"])["tokens"].mean().unstack().loc[
+    run.languages
+].round(0)
 
 # %%
 rows = []
 others = counts[counts.lang != "en"].assign(lang="all")
-for (label, lang), some in pd.concat([counts, others]).groupby(["tokenizer", "lang"], sort=False):
+for (label, lang), some in pd.concat([counts, others]).groupby(
+    ["tokenizer", "lang"], sort=False
+):
     row = {"tokenizer": label, "lang": lang}
     for column in ("relative", "per_character"):
         e = stats.clustered_mean(list(some[column]), list(some.id), seed=seed)
@@ -162,7 +199,9 @@ fertility = run.table("fertility", pd.DataFrame(rows))
 for row in fertility[fertility.lang != "en"].to_dict("records"):
     name = "fertility" if row["tokenizer"] == "Gemma 3" else "fertility_smollm2"
     name += "" if row["lang"] == "all" else f"[{row['lang']}]"
-    run.metric(name, row["relative"], row["relative_lo"], row["relative_hi"], n=row["n"])
+    run.metric(
+        name, row["relative"], row["relative_lo"], row["relative_hi"], n=row["n"]
+    )
 fertility.round(2)
 
 # %% [markdown]
@@ -195,14 +234,22 @@ fertility.round(2)
 def share(hits: pd.Series) -> dict[str, float]:
     """A share with its Wilson interval."""
     interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return {"share": hits.mean(), "lo": interval.low, "hi": interval.high, "n": len(hits)}
+    return {
+        "share": hits.mean(),
+        "lo": interval.low,
+        "hi": interval.high,
+        "n": len(hits),
+    }
 
 
 counts["cut"] = counts.tokens + 1 > max_tokens
 rows = []
 for (label, lang), some in counts.groupby(["tokenizer", "lang"], sort=False):
     rows.append({"tokenizer": label, "lang": lang, **share(some.cut)})
-rows += [{"tokenizer": label, "lang": "any", **share(some.groupby("id").cut.any())} for label, some in counts.groupby("tokenizer")]
+rows += [
+    {"tokenizer": label, "lang": "any", **share(some.groupby("id").cut.any())}
+    for label, some in counts.groupby("tokenizer")
+]
 cut = run.table("cut", pd.DataFrame(rows))
 for row in cut[cut.tokenizer == "Gemma 3"].itertuples():
     name = "cut_anywhere" if row.lang == "any" else f"cut_share[{row.lang}]"
@@ -229,10 +276,14 @@ cut.set_index(["lang", "tokenizer"]).unstack().loc[[*run.languages, "any"]].roun
 rows = []
 for name, length in (("identified", None), ("identified_20", 20)):
     found = languages.identify([p.reference[:length] for p in seed_set])
-    right = pd.Series([guess == p.lang for guess, p in zip(found, seed_set, strict=True)])
+    right = pd.Series(
+        [guess == p.lang for guess, p in zip(found, seed_set, strict=True)]
+    )
     row = share(right)
     run.metric(name, row["share"], row["lo"], row["hi"], n=row["n"])
-    rows.append({"text": "whole" if length is None else f"first {length} characters", **row})
+    rows.append(
+        {"text": "whole" if length is None else f"first {length} characters", **row}
+    )
 pd.DataFrame(rows).set_index("text").round(3)
 
 # %% [markdown]
@@ -251,7 +302,14 @@ rows = []
 for kind, text in strangers.items():
     guess = languages.identify([text])[0]
     in_script = languages.script_share(text, guess)
-    rows.append({"it is": kind, "named": guess, "letters in its script": in_script, "passes": languages.is_in(text, guess)})
+    rows.append(
+        {
+            "it is": kind,
+            "named": guess,
+            "letters in its script": in_script,
+            "passes": languages.is_in(text, guess),
+        }
+    )
 pd.DataFrame(rows).set_index("it is")
 
 # %% [markdown]
@@ -270,7 +328,14 @@ for label, some in counts.groupby("tokenizer", sort=False):
     needed = some[some.lang == "en"].tokens + 1
     limit = int(needed.quantile(0.95, interpolation="higher"))
     for lang, texts in some.groupby("lang", sort=False):
-        rows.append({"tokenizer": label, "limit": limit, "lang": lang, **share(texts.tokens + 1 > limit)})
+        rows.append(
+            {
+                "tokenizer": label,
+                "limit": limit,
+                "lang": lang,
+                **share(texts.tokens + 1 > limit),
+            }
+        )
 run.table("english_limit", pd.DataFrame(rows))
 pd.DataFrame(rows).set_index(["tokenizer", "limit", "lang"]).round(2)
 

@@ -36,7 +36,7 @@
 # what poor, translated text does to preference data, and here the reader can see it happen.
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; sizes, languages and models, or the path of a YAML file
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
 seed: int = 0  # 0..1000000; where random numbers start
 
 # %%
@@ -59,13 +59,25 @@ run = chapters.start("03_prompts_and_translation", profile=profile, seed=seed)
 # done with it. A sixth split, `pool`, exists in English alone: those are the prompts that the machine translates.
 
 # %%
-counts = {split: len(prompts.seed_prompts(split, "en")) for split in ("sft", "rm", "pref", "dev", "pool")}
+counts = {
+    split: len(prompts.seed_prompts(split, "en"))
+    for split in ("sft", "rm", "pref", "dev", "pool")
+}
 pd.Series(counts, name="prompts")
 
 # %%
 one = prompts.seed_prompts("dev", "en")[0].id
-rows = [p for lang in run.languages for p in prompts.seed_prompts("dev", lang) if p.id == one]
-show_texts(pd.DataFrame([{"lang": p.lang, "text": p.text, "reference": p.reference} for p in rows]))
+rows = [
+    p
+    for lang in run.languages
+    for p in prompts.seed_prompts("dev", lang)
+    if p.id == one
+]
+show_texts(
+    pd.DataFrame(
+        [{"lang": p.lang, "text": p.text, "reference": p.reference} for p in rows]
+    )
+)
 
 # %% [markdown]
 # ## Translation by example
@@ -109,10 +121,25 @@ dev_rows = []
 for lang in targets:
     done = translated([Text(p.id, p.text) for p in english], lang)
     own = {p.id: p.text for p in prompts.seed_prompts("dev", lang)}
-    dev_rows += [{"id": p.id, "lang": lang, "source": p.text, "translation": done[p.id], "reference": own[p.id]} for p in english]
+    dev_rows += [
+        {
+            "id": p.id,
+            "lang": lang,
+            "source": p.text,
+            "translation": done[p.id],
+            "reference": own[p.id],
+        }
+        for p in english
+    ]
 dev = pd.DataFrame(dev_rows)
-dev["chrf"] = [chrf.sentence_score(t, [r]).score for t, r in zip(dev.translation, dev.reference, strict=True)]
-dev["chrf_copy"] = [chrf.sentence_score(s, [r]).score for s, r in zip(dev.source, dev.reference, strict=True)]
+dev["chrf"] = [
+    chrf.sentence_score(t, [r]).score
+    for t, r in zip(dev.translation, dev.reference, strict=True)
+]
+dev["chrf_copy"] = [
+    chrf.sentence_score(s, [r]).score
+    for s, r in zip(dev.source, dev.reference, strict=True)
+]
 
 # %%
 for lang, some in dev.groupby("lang", sort=False):
@@ -128,7 +155,11 @@ dev.groupby("lang", sort=False)[["chrf", "chrf_copy"]].mean().round(1)
 # Look at the texts before you believe the number.
 
 # %%
-show_texts(dev.groupby("lang", sort=False).head(1)[["lang", "source", "translation", "reference"]])
+show_texts(
+    dev.groupby("lang", sort=False).head(1)[
+        ["lang", "source", "translation", "reference"]
+    ]
+)
 
 # %% [markdown]
 # ## Which translations may stay
@@ -142,9 +173,14 @@ pool = prompts.seed_prompts("pool", "en")[: run.profile.budget.translation_promp
 pool_rows = [{"id": p.id, "lang": "en", "source": p.text, "text": p.text} for p in pool]
 for lang in targets:
     done = translated([Text(p.id, p.text) for p in pool], lang)
-    pool_rows += [{"id": p.id, "lang": lang, "source": p.text, "text": done[p.id]} for p in pool]
+    pool_rows += [
+        {"id": p.id, "lang": lang, "source": p.text, "text": done[p.id]} for p in pool
+    ]
 table = pd.DataFrame(pool_rows)
-table["kept"] = [languages.is_in(row.text, row.lang) and (row.lang == "en" or row.text != row.source) for row in table.itertuples()]
+table["kept"] = [
+    languages.is_in(row.text, row.lang) and (row.lang == "en" or row.text != row.source)
+    for row in table.itertuples()
+]
 run.table("prompts", table)
 kept = table[table.lang != "en"]
 e = stats.clustered_share(list(kept.kept), list(kept.id))
@@ -174,7 +210,10 @@ plots.chrf([run.id])
 
 # %% tags=["solution", "hide-input"]
 length = dev.source.str.len()
-for name, some in (("shorter half", dev[length <= length.median()]), ("longer half", dev[length > length.median()])):
+for name, some in (
+    ("shorter half", dev[length <= length.median()]),
+    ("longer half", dev[length > length.median()]),
+):
     e = stats.clustered_mean(list(some.chrf), list(some.id))
     print(f"{name}: {e.value:.1f} [{e.lo:.1f}, {e.hi:.1f}] over {e.clusters} prompts")
 

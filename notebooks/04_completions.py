@@ -38,9 +38,9 @@
 # {term}`policy` itself: its own samples, which on-policy methods learn from. In the profiles with a hub all three are models.
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; sizes, languages and models, or the path of a YAML file
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
 seed: int = 0  # 0..1000000; where random numbers start
-temperature: float = 0.7  # 0.0..2.0; of the answers: 0 always takes the likeliest token, larger is more varied
+temperature: float = 0.7  # 0.0..2.0; 0 takes the likeliest token each time
 
 # %%
 import pandas as pd
@@ -52,7 +52,9 @@ from mlpo.display import show_texts
 from mlpo.evaluate import stats
 from mlpo.records import Completion, Text
 
-run = chapters.start("04_completions", profile=profile, seed=seed, temperature=temperature)
+run = chapters.start(
+    "04_completions", profile=profile, seed=seed, temperature=temperature
+)
 budget = run.profile.budget
 sampling = run.profile.sampling.model_copy(update={"temperature": temperature})
 
@@ -68,17 +70,25 @@ base = models.load(run.profile.models.base)
 from mlpo.sample import chat
 
 question = prompts.seed_prompts("pref", "en")[0]
-ids = base.tokenizer(chat(base.tokenizer, question.text), add_special_tokens=False, return_tensors="pt")
+ids = base.tokenizer(
+    chat(base.tokenizer, question.text), add_special_tokens=False, return_tensors="pt"
+)
 with torch.inference_mode():
     logits = base.model(**ids.to(base.model.device)).logits[0, -1].float().cpu()
-probability, token = torch.softmax(logits / max(temperature, 0.01), -1).sort(descending=True)
+probability, token = torch.softmax(logits / max(temperature, 0.01), -1).sort(
+    descending=True
+)
 nucleus = probability.cumsum(-1) - probability < sampling.top_p
 uniform = torch.rand((), generator=torch.Generator().manual_seed(seed))
-drawn = (probability[nucleus].cumsum(-1) <= uniform * probability[nucleus].sum()).sum().item()
-print(question.text)
-print(
-    f"{int(nucleus.sum())} of {len(token):,} tokens are in the nucleus; the answer begins with {base.tokenizer.decode([token[drawn]])!r}"
+drawn = (
+    (probability[nucleus].cumsum(-1) <= uniform * probability[nucleus].sum())
+    .sum()
+    .item()
 )
+print(question.text)
+first = base.tokenizer.decode([token[drawn]])
+print(f"{int(nucleus.sum())} of {len(token):,} tokens are in the nucleus")
+print(f"the answer begins with {first!r}")
 
 # %% [markdown]
 # The package does the same for many rows at once, reads each prompt only once for all its samples, and lets finished rows leave the
@@ -91,12 +101,18 @@ print(
 # **Native.** The reference answers of the split `pref`, which no model here was trained on.
 
 # %%
-asked = [p for lang in run.languages for p in prompts.seed_prompts("pref", lang)[: budget.completion_prompts]]
+asked = [
+    p
+    for lang in run.languages
+    for p in prompts.seed_prompts("pref", lang)[: budget.completion_prompts]
+]
 if run.profile.models.strong == "references":
     native = complete.references(asked)
 else:
     strong = models.load(run.profile.models.strong)
-    native = complete.run(run.store, strong, asked, sampling, role="native", seed=seed, block=budget.block)
+    native = complete.run(
+        run.store, strong, asked, sampling, role="native", seed=seed, block=budget.block
+    )
 len(native)
 
 # %% [markdown]
@@ -106,22 +122,43 @@ len(native)
 # %%
 weak = models.load(run.profile.models.weak)
 english = [p for p in asked if p.lang == "en"]
-weak_english = complete.run(run.store, weak, english, sampling, role="translated", seed=seed, block=budget.block)
+weak_english = complete.run(
+    run.store, weak, english, sampling, role="translated", seed=seed, block=budget.block
+)
 del weak
-translator = translate.FewShotTranslator(models.load(run.profile.models.translator_model))
+translator = translate.FewShotTranslator(
+    models.load(run.profile.models.translator_model)
+)
 translated = []
 for lang in run.languages:
-    done = translate.run(run.store, translator, [Text(c.id, complete.whole_sentences(c.text)) for c in weak_english], lang, budget.block)
+    done = translate.run(
+        run.store,
+        translator,
+        [Text(c.id, complete.whole_sentences(c.text)) for c in weak_english],
+        lang,
+        budget.block,
+    )
     for c in weak_english:
         identity = models.digest([c.id, lang, done[c.id]])
-        translated.append(Completion(identity, c.prompt_id, lang, "translated", done[c.id], c.cut))
+        translated.append(
+            Completion(identity, c.prompt_id, lang, "translated", done[c.id], c.cut)
+        )
 del translator
 
 # %% [markdown]
 # **Policy.** Two samples of {term}`base` for each prompt, in the prompt's own language.
 
 # %%
-policy = complete.run(run.store, base, asked, sampling, role="policy", seed=seed, samples=2, block=budget.block)
+policy = complete.run(
+    run.store,
+    base,
+    asked,
+    sampling,
+    role="policy",
+    seed=seed,
+    samples=2,
+    block=budget.block,
+)
 by_key = {(p.id, p.lang): p for p in asked}
 table = pd.DataFrame(
     [
@@ -151,7 +188,11 @@ for role, some in table.groupby("role", sort=False):
     for name in ("cut", "in_language"):
         e = stats.clustered_share(list(some[name]), list(some.prompt_id))
         run.estimate(f"{name}_{role}", e)
-length = table.assign(characters=table.text.str.len()).groupby(["lang", "role"], sort=False)["characters"].mean()
+length = (
+    table.assign(characters=table.text.str.len())
+    .groupby(["lang", "role"], sort=False)["characters"]
+    .mean()
+)
 length.unstack().round(0)
 
 # %%
@@ -171,7 +212,11 @@ run.save()
 
 # %%
 first = table[table.prompt_id == table.prompt_id.iloc[0]]
-wide = first.drop_duplicates(["lang", "role"]).pivot(index="lang", columns="role", values="text").loc[run.languages]
+wide = (
+    first.drop_duplicates(["lang", "role"])
+    .pivot(index="lang", columns="role", values="text")
+    .loc[run.languages]
+)
 show_texts(wide.reset_index()[["lang", "native", "translated", "policy"]])
 
 # %% [markdown]
@@ -183,7 +228,11 @@ show_texts(wide.reset_index()[["lang", "native", "translated", "policy"]])
 # %% tags=["solution", "hide-input"]
 from sacrebleu.metrics import CHRF
 
-own = table[table.role == "policy"].groupby(["lang", "prompt_id"], sort=False)["text"].apply(list)
+own = (
+    table[table.role == "policy"]
+    .groupby(["lang", "prompt_id"], sort=False)["text"]
+    .apply(list)
+)
 alike = own.apply(lambda pair: CHRF().sentence_score(pair[0], [pair[1]]).score)
 alike.groupby("lang", sort=False).mean().round(1)
 

@@ -35,7 +35,7 @@
 # learned "better" or only these particular faults.
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; sizes, languages and models, or the path of a YAML file
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
 seed: int = 0  # 0..1000000; where random numbers start
 
 # %%
@@ -74,11 +74,15 @@ loss
 # One reference, spoiled in each of the ways the book uses:
 
 # %%
-rm = [p for lang in run.languages for p in prompts.seed_prompts("rm", lang)[: budget.reward_prompts]]
+rm = [
+    p
+    for lang in run.languages
+    for p in prompts.seed_prompts("rm", lang)[: budget.reward_prompts]
+]
 by_key = {(p.id, p.lang): p for p in rm}
 example = rm[0]
-show_texts(pd.DataFrame([{"kind": kind, "lang": "" if kind == "wrong language" else example.lang,
-                          "text": corrupt(example, kind, by_key)} for kind in KINDS]))  # fmt: skip
+spoiled = {kind: corrupt(example, kind, by_key) for kind in KINDS}
+show_texts(pd.DataFrame(spoiled.items(), columns=["kind", "text"]).assign(lang="en"))
 
 # %% [markdown]
 # The prompt itself is among them. A reward that only measures likeness to the prompt's subject is highest for the prompt repeated, and a
@@ -90,13 +94,33 @@ show_texts(pd.DataFrame([{"kind": kind, "lang": "" if kind == "wrong language" e
 some_ids = sorted({p.id for p in rm})[: max(1, budget.reward_prompts // 3)]
 english = [by_key[i, "en"] for i in some_ids]
 weak = models.load(run.profile.models.weak)
-answers = complete.run(run.store, weak, english, run.profile.sampling, role="translated", seed=seed, block=budget.block)
+answers = complete.run(
+    run.store,
+    weak,
+    english,
+    run.profile.sampling,
+    role="translated",
+    seed=seed,
+    block=budget.block,
+)
 del weak
-translator = translate.FewShotTranslator(models.load(run.profile.models.translator_model))
+translator = translate.FewShotTranslator(
+    models.load(run.profile.models.translator_model)
+)
 weak_translated = []
 for lang in run.languages:
-    done = translate.run(run.store, translator, [Text(c.id, complete.whole_sentences(c.text)) for c in answers], lang, budget.block)
-    weak_translated += [Completion(c.id, c.prompt_id, lang, "translated", done[c.id]) for c in answers if done[c.id]]
+    done = translate.run(
+        run.store,
+        translator,
+        [Text(c.id, complete.whole_sentences(c.text)) for c in answers],
+        lang,
+        budget.block,
+    )
+    weak_translated += [
+        Completion(c.id, c.prompt_id, lang, "translated", done[c.id])
+        for c in answers
+        if done[c.id]
+    ]
 del translator
 
 # %%
@@ -111,8 +135,16 @@ pd.Series([pair.kind for pair in pairs]).value_counts()
 # scale near one, so that a KL penalty in chapter 08 means something.
 
 # %%
-trained = reward.train(pairs, run.profile.reward, seed=seed, model=run.profile.models.base)
-log = pd.DataFrame([{"step": r["step"], "loss": r["loss"], "accuracy": r.get("accuracy")} for r in trained.log if "loss" in r])
+trained = reward.train(
+    pairs, run.profile.reward, seed=seed, model=run.profile.models.base
+)
+log = pd.DataFrame(
+    [
+        {"step": r["step"], "loss": r["loss"], "accuracy": r.get("accuracy")}
+        for r in trained.log
+        if "loss" in r
+    ]
+)
 run.table("log", log)
 run.keep("reward", trained.adapter)
 log.tail(3).round(3)
@@ -124,15 +156,30 @@ log.tail(3).round(3)
 
 # %%
 model = RewardModel.from_adapter(run.profile.models.base, trained.adapter)
-dev = [p for lang in run.languages for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]]
+dev = [
+    p
+    for lang in run.languages
+    for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]
+]
 tests = reward.known_pairs(dev)
 by_prompt = {(p.id, p.lang): p for p in dev}
 asked = [by_prompt[t.prompt_id, t.lang] for t in tests]
-reference_score = dict(zip([(p.id, p.lang) for p in dev], model.score(dev, [p.reference for p in dev]), strict=True))
+reference_score = dict(
+    zip(
+        [(p.id, p.lang) for p in dev],
+        model.score(dev, [p.reference for p in dev]),
+        strict=True,
+    )
+)
 spoiled = model.score(asked, [t.rejected for t in tests])
 results = pd.DataFrame(
     [
-        {"prompt_id": t.prompt_id, "lang": t.lang, "kind": t.kind, "margin": reference_score[t.prompt_id, t.lang] - s}
+        {
+            "prompt_id": t.prompt_id,
+            "lang": t.lang,
+            "kind": t.kind,
+            "margin": reference_score[t.prompt_id, t.lang] - s,
+        }
         for t, s in zip(tests, spoiled, strict=True)
     ]
 )
@@ -157,7 +204,9 @@ for lang, some in results.groupby("lang", sort=False):
 record("accuracy", results)
 record("accuracy_held_out", results[results.held_out])
 run.save()
-results.pivot_table(index="kind", columns="lang", values="right", sort=False)[run.languages].round(2)
+results.pivot_table(index="kind", columns="lang", values="right", sort=False)[
+    run.languages
+].round(2)
 
 # %% [markdown]
 # ```{runfigure} reward_accuracy 05_reward_model-cpu
@@ -176,8 +225,19 @@ plots.reward_accuracy([run.id])
 # correlation.
 
 # %% tags=["solution", "hide-input"]
-scores = pd.DataFrame([{"lang": p.lang, "length": len(p.reference), "reward": reference_score[p.id, p.lang]} for p in dev])
-scores.groupby("lang", sort=False).apply(lambda g: g["length"].corr(g["reward"], method="spearman")).round(2)
+scores = pd.DataFrame(
+    [
+        {
+            "lang": p.lang,
+            "length": len(p.reference),
+            "reward": reference_score[p.id, p.lang],
+        }
+        for p in dev
+    ]
+)
+scores.groupby("lang", sort=False).apply(
+    lambda g: g["length"].corr(g["reward"], method="spearman")
+).round(2)
 
 # %% [markdown]
 # ## Summary

@@ -33,9 +33,9 @@
 # builds {term}`mixture`s: the same number of pairs drawn from one language, from five, or from all.
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; sizes, languages and models, or the path of a YAML file
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
 seed: int = 0  # 0..1000000; where random numbers start
-inputs: str = "recorded"  # recorded | build; where completions and reward model come from
+inputs: str = "recorded"  # recorded | build; where completions and reward come from
 
 # %%
 import pandas as pd
@@ -57,11 +57,18 @@ reward = RewardModel.from_adapter(run.profile.models.base, run.input_dir("05/rew
 # Every completion gets its reward, once; the store remembers.
 
 # %%
-asked = {(p.id, p.lang): p for lang in run.languages for p in prompts.seed_prompts("pref", lang)}
+asked = {
+    (p.id, p.lang): p
+    for lang in run.languages
+    for p in prompts.seed_prompts("pref", lang)
+}
 completions["reward"] = score.run(
-    run.store, reward, [asked[k] for k in zip(completions.prompt_id, completions.lang, strict=True)],
-    list(completions.text), run.profile.budget.block,
-)  # fmt: skip
+    run.store,
+    reward,
+    [asked[k] for k in zip(completions.prompt_id, completions.lang, strict=True)],
+    list(completions.text),
+    run.profile.budget.block,
+)
 completions.groupby(["lang", "role"], sort=False)["reward"].mean().unstack().round(2)
 
 # %% [markdown]
@@ -72,11 +79,16 @@ completions.groupby(["lang", "role"], sort=False)["reward"].mean().unstack().rou
 # - **random**: two of them in random order. Nothing can be learned from it, and a method that "improves" on it is fooling us.
 
 # %%
-rows = [Completion(c.id, c.prompt_id, c.lang, c.role, c.text, c.cut) for c in completions.itertuples()]
+rows = [
+    Completion(c.id, c.prompt_id, c.lang, c.role, c.text, c.cut)
+    for c in completions.itertuples()
+]
 pairs = [
     made
     for rule in ("role", "reward", "random")
-    for made in pair.make(list(asked.values()), rows, list(completions.reward), rule, seed)
+    for made in pair.make(
+        list(asked.values()), rows, list(completions.reward), rule, seed
+    )
 ]
 table = pd.DataFrame([vars(p) for p in pairs])
 run.table("pairs", table)
@@ -88,12 +100,16 @@ table.groupby(["rule", "lang"], sort=False).size().unstack(0)
 # Among the role pairs, the reward model may well prefer the side that the rule rejects. A share of one half would mean that it sees no difference.
 
 # %%
-role = table[table.rule == "role"].assign(wins=lambda t: (t.rejected_reward > t.chosen_reward).astype(float))
+role = table[table.rule == "role"].assign(
+    wins=lambda t: (t.rejected_reward > t.chosen_reward).astype(float)
+)
 for lang, some in [*role.groupby("lang", sort=False), (None, role)]:
     e = stats.clustered_share(list(some.wins), list(some.prompt_id))
     name = "translated_wins" if lang is None else f"translated_wins[{lang}]"
     run.estimate(name, e)
-long = table.assign(chosen_length=table.chosen.str.len(), rejected_length=table.rejected.str.len())
+long = table.assign(
+    chosen_length=table.chosen.str.len(), rejected_length=table.rejected.str.len()
+)
 long.groupby("rule", sort=False)[["chosen_length", "rejected_length"]].mean().round(0)
 
 # %% [markdown]
@@ -101,7 +117,11 @@ long.groupby("rule", sort=False)[["chosen_length", "rejected_length"]].mean().ro
 # model learns to count.
 
 # %%
-some = table[(table.rule == "reward") & (table.chosen_role != "native")].groupby("lang", sort=False).head(1)
+some = (
+    table[(table.rule == "reward") & (table.chosen_role != "native")]
+    .groupby("lang", sort=False)
+    .head(1)
+)
 show_texts(some[["lang", "prompt", "chosen", "rejected"]].head(4))
 
 # %% [markdown]
@@ -120,7 +140,10 @@ for name in mix.MIXTURES:
     except MlpoError as error:
         print(error)
         continue
-    members += [{"mixture": name, "label": mixture.name, "pair": p.id, "lang": p.lang} for p in mixture.pairs]
+    members += [
+        {"mixture": name, "label": mixture.name, "pair": p.id, "lang": p.lang}
+        for p in mixture.pairs
+    ]
 mixtures = pd.DataFrame(members)
 run.table("mixtures", mixtures)
 mixtures.groupby(["label", "lang"], sort=False).size().unstack(0)
@@ -146,9 +169,16 @@ plots.translated_wins([run.id])
 # **Goal.** Keep only the reward pairs whose margin (chosen minus rejected reward) is above the median. Which roles stand on the chosen side before and after?
 
 # %% tags=["solution", "hide-input"]
-by_reward = table[table.rule == "reward"].assign(margin=lambda t: t.chosen_reward - t.rejected_reward)
+by_reward = table[table.rule == "reward"].assign(
+    margin=lambda t: t.chosen_reward - t.rejected_reward
+)
 wide = by_reward[by_reward.margin > by_reward.margin.median()]
-pd.DataFrame({"all": by_reward.chosen_role.value_counts(), "wide margin": wide.chosen_role.value_counts()})
+pd.DataFrame(
+    {
+        "all": by_reward.chosen_role.value_counts(),
+        "wide margin": wide.chosen_role.value_counts(),
+    }
+)
 
 # %% [markdown]
 # ## Summary

@@ -35,12 +35,12 @@
 # {term}`off-policy`: it learns from answers that somebody else wrote.
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; sizes, languages and models, or the path of a YAML file
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
 seed: int = 0  # 0..1000000; of the adapter's first weights and the order of pairs
 inputs: str = "recorded"  # recorded | build; where the pairs come from
 mixture: str = "ML-23"  # EN-1 | ML-5 | ML-23; which mixture of chapter 06 to train on
 beta: float = 0.1  # 0.001..10.0; how strongly the policy is tied to the reference
-four_bit: bool = False  # train the adapter on 4-bit weights (QLoRA); saves memory, not time on a CPU
+four_bit: bool = False  # QLoRA: 4-bit weights; saves memory, not CPU time
 
 # %%
 import pandas as pd
@@ -51,12 +51,24 @@ from mlpo.data import complete, prompts
 from mlpo.data.pair import Pair
 from mlpo.train import dpo
 
-run = chapters.start("07_dpo", profile=profile, seed=seed, inputs=inputs, mixture=mixture, beta=beta, four_bit=four_bit)
+run = chapters.start(
+    "07_dpo",
+    profile=profile,
+    seed=seed,
+    inputs=inputs,
+    mixture=mixture,
+    beta=beta,
+    four_bit=four_bit,
+)
 members = run.input("06/mixtures").query("mixture == @mixture")
 if members.empty:
-    raise MlpoError(f"Chapter 06 could not make {mixture} within its budget: choose another mixture, or a smaller budget.")
+    raise MlpoError(
+        f"Chapter 06 could not make {mixture} within its budget: choose another mixture, or a smaller budget."
+    )
 table = run.input("06/pairs").query("rule == 'reward'").set_index("id", drop=False)
-chosen_pairs = [Pair(**table.loc[pair]) for pair in members["pair"]][: run.profile.budget.train_pairs]
+chosen_pairs = [Pair(**table.loc[pair]) for pair in members["pair"]][
+    : run.profile.budget.train_pairs
+]
 print(f"{len(chosen_pairs)} pairs of {members['label'].iloc[0]}")
 
 # %% [markdown]
@@ -72,7 +84,11 @@ print(f"{len(chosen_pairs)} pairs of {members['label'].iloc[0]}")
 # %%
 def answer_logp(model, prompt_ids, answer_ids):
     """Log-probability of each answer given its prompt: (1, prompt), (1, answer) -> scalar."""
-    logits = model(torch.cat([prompt_ids, answer_ids], 1)).logits[:, prompt_ids.shape[1] - 1 : -1].float()
+    logits = (
+        model(torch.cat([prompt_ids, answer_ids], 1))
+        .logits[:, prompt_ids.shape[1] - 1 : -1]
+        .float()
+    )
     return logits.log_softmax(-1).gather(-1, answer_ids[..., None]).sum()
 
 
@@ -87,8 +103,14 @@ def dpo_loss(policy_w, policy_l, reference_w, reference_l, beta):
 # give the adapter small random weights first, and then ask TRL's trainer for its loss on two pairs.
 
 # %%
-trainer = dpo.make_trainer(chosen_pairs[:2], run.profile.dpo.model_copy(update={"beta": beta}), run.folder / "check",
-                           seed, run.profile.models.base, four_bit)  # fmt: skip
+trainer = dpo.make_trainer(
+    chosen_pairs[:2],
+    run.profile.dpo.model_copy(update={"beta": beta}),
+    run.folder / "check",
+    seed,
+    run.profile.models.base,
+    four_bit,
+)
 model = trainer.model.eval()
 generator = torch.Generator().manual_seed(1)
 for name, weight in model.named_parameters():
@@ -106,13 +128,20 @@ with torch.no_grad():
     sides = {}
     for side in ("chosen_ids", "rejected_ids"):
         asked = [(tensor(row["prompt_ids"]), tensor(row[side])) for row in rows]
-        sides["policy", side] = torch.stack([answer_logp(model, *pair) for pair in asked])
+        sides["policy", side] = torch.stack(
+            [answer_logp(model, *pair) for pair in asked]
+        )
         with model.disable_adapter():
-            sides["reference", side] = torch.stack([answer_logp(model, *pair) for pair in asked])
+            sides["reference", side] = torch.stack(
+                [answer_logp(model, *pair) for pair in asked]
+            )
     ours = dpo_loss(
-        sides["policy", "chosen_ids"], sides["policy", "rejected_ids"],
-        sides["reference", "chosen_ids"], sides["reference", "rejected_ids"], beta,
-    ).item()  # fmt: skip
+        sides["policy", "chosen_ids"],
+        sides["policy", "rejected_ids"],
+        sides["reference", "chosen_ids"],
+        sides["reference", "rejected_ids"],
+        beta,
+    ).item()
 print(f"ten lines {ours:.6f}, TRL {stock:.6f}, log 2 = {torch.tensor(2.0).log():.6f}")
 assert abs(ours - stock) < (0.02 if four_bit else 1e-4)
 trainer = model = None  # frees their memory
@@ -143,7 +172,12 @@ config = run.profile.dpo.model_copy(update={"beta": beta})
 trained = dpo.train(chosen_pairs, config, seed, run.profile.models.base, four_bit)
 log = pd.DataFrame(
     [
-        {"step": r["step"], "loss": r["loss"], "margin": r["rewards/margins"], "chosen log-probability": r["logps/chosen"]}
+        {
+            "step": r["step"],
+            "loss": r["loss"],
+            "margin": r["rewards/margins"],
+            "chosen log-probability": r["logps/chosen"],
+        }
         for r in trained.log
         if "loss" in r
     ]
@@ -172,11 +206,28 @@ run.metric("loss_difference_to_trl", abs(ours - stock), n=2, unit="nats")
 from mlpo.models import load
 
 policy = load(run.profile.models.base, adapter=trained.adapter)
-dev = [p for lang in run.languages for p in prompts.seed_prompts("dev", lang)[: run.profile.budget.eval_prompts]]
-answers = complete.run(run.store, policy, dev, run.profile.sampling, role="policy", seed=seed, block=run.profile.budget.block)
+dev = [
+    p
+    for lang in run.languages
+    for p in prompts.seed_prompts("dev", lang)[: run.profile.budget.eval_prompts]
+]
+answers = complete.run(
+    run.store,
+    policy,
+    dev,
+    run.profile.sampling,
+    role="policy",
+    seed=seed,
+    block=run.profile.budget.block,
+)
 run.table(
     "answers",
-    pd.DataFrame([{"prompt_id": a.prompt_id, "lang": a.lang, "text": a.text, "cut": a.cut} for a in answers]),
+    pd.DataFrame(
+        [
+            {"prompt_id": a.prompt_id, "lang": a.lang, "text": a.text, "cut": a.cut}
+            for a in answers
+        ]
+    ),
 )
 run.save()
 
@@ -195,7 +246,9 @@ plots.training([run.id])
 
 # %% tags=["solution", "hide-input"]
 logp = torch.tensor([-10.0], requires_grad=True)
-dpo.loss(logp, torch.tensor([-20.0]), torch.tensor([-12.0]), torch.tensor([-19.0]), beta=0.1).backward()
+dpo.loss(
+    logp, torch.tensor([-20.0]), torch.tensor([-12.0]), torch.tensor([-19.0]), beta=0.1
+).backward()
 expected = -0.1 * torch.sigmoid(torch.tensor(-0.1 * 3))
 print(logp.grad.item(), expected.item())
 assert torch.isclose(logp.grad[0], expected)

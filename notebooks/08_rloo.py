@@ -34,9 +34,9 @@
 # that predicts rewards, no clipping, no per-token credit: a whole answer is one action.
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; sizes, languages and models, or the path of a YAML file
-seed: int = 0  # 0..1000000; of the adapter's first weights, the prompts' order and the samples
-inputs: str = "recorded"  # recorded | build; where translated prompts and reward model come from
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
+seed: int = 0  # 0..1000000; of the adapter's first weights and the samples
+inputs: str = "recorded"  # recorded | build; where prompts and reward come from
 beta: float = 0.1  # 0.0..10.0; weight of the KL penalty inside the reward
 samples: int = 2  # 2..16; answers drawn for each prompt (k)
 
@@ -51,7 +51,9 @@ from mlpo.records import Prompt
 from mlpo.rewards import RewardModel
 from mlpo.train import rloo
 
-run = chapters.start("08_rloo", profile=profile, seed=seed, inputs=inputs, beta=beta, samples=samples)
+run = chapters.start(
+    "08_rloo", profile=profile, seed=seed, inputs=inputs, beta=beta, samples=samples
+)
 budget = run.profile.budget
 
 # %% [markdown]
@@ -74,14 +76,25 @@ rloo.advantages(rewards)
 generator = torch.Generator().manual_seed(seed)
 logits = torch.tensor([0.2, -0.1, 0.4])
 probability, value = logits.softmax(-1), torch.tensor([5.0, 6.0, 7.0])
-actions = torch.multinomial(probability, 4 * 20_000, replacement=True, generator=generator).view(-1, 4)
-score = torch.nn.functional.one_hot(actions, 3) - probability  # gradient of log pi(action) in the logits
+actions = torch.multinomial(
+    probability, 4 * 20_000, replacement=True, generator=generator
+).view(-1, 4)
+score = (
+    torch.nn.functional.one_hot(actions, 3) - probability
+)  # gradient of log pi(action) in the logits
 got = value[actions]
 plain = (got[..., None] * score).mean(1)
 with_baseline = (rloo.advantages(got)[..., None] * score).mean(1)
 exact = probability * (value - (probability * value).sum())
-pd.DataFrame({"exact gradient": exact, "plain mean": plain.mean(0), "RLOO mean": with_baseline.mean(0),
-              "plain variance": plain.var(0), "RLOO variance": with_baseline.var(0)}).round(3)  # fmt: skip
+pd.DataFrame(
+    {
+        "exact gradient": exact,
+        "plain mean": plain.mean(0),
+        "RLOO mean": with_baseline.mean(0),
+        "plain variance": plain.var(0),
+        "RLOO variance": with_baseline.var(0),
+    }
+).round(3)
 
 # %% [markdown]
 # Both estimates agree with the exact gradient on average; the variance is not even close.
@@ -102,7 +115,9 @@ def rloo_gradient_loss(logps, reference_logps, rewards, beta):
 
 logps = torch.tensor([[-3.0, -5.0], [-4.0, -2.0]], requires_grad=True)
 reference_logps = torch.tensor([[-3.5, -4.0], [-4.0, -2.5]])
-ours = rloo_gradient_loss(logps, reference_logps, torch.tensor([[1.0, 0.0], [0.3, 0.9]]), beta=0.1)
+ours = rloo_gradient_loss(
+    logps, reference_logps, torch.tensor([[1.0, 0.0], [0.3, 0.9]]), beta=0.1
+)
 (gradient,) = torch.autograd.grad(ours, logps)
 gradient
 
@@ -111,7 +126,9 @@ gradient
 # trainer's loss on those samples, differentiated in the same log-probabilities.
 
 # %%
-total = torch.tensor([[1.0, 0.0], [0.3, 0.9]]) - 0.1 * (logps.detach() - reference_logps)
+total = torch.tensor([[1.0, 0.0], [0.3, 0.9]]) - 0.1 * (
+    logps.detach() - reference_logps
+)
 ratio = (logps - logps.detach()).exp()
 (stock,) = torch.autograd.grad(-(ratio * rloo.advantages(total)).mean(), logps)
 assert torch.allclose(stock, gradient, atol=1e-6)
@@ -127,15 +144,33 @@ print("largest difference:", (stock - gradient).abs().max().item())
 # %%
 table = run.input("03/prompts").query("kept")
 per_language = max(1, budget.rloo_prompts // len(run.languages) + 1)
-chosen = table.groupby("lang", sort=False).head(per_language).head(max(budget.rloo_prompts, len(run.languages)))
-asked = [Prompt(r.id, r.lang, "pool", "open", "", r.text) for r in chosen.itertuples()][: budget.rloo_prompts]
+chosen = (
+    table.groupby("lang", sort=False)
+    .head(per_language)
+    .head(max(budget.rloo_prompts, len(run.languages)))
+)
+asked = [Prompt(r.id, r.lang, "pool", "open", "", r.text) for r in chosen.itertuples()][
+    : budget.rloo_prompts
+]
 reward = RewardModel.from_adapter(run.profile.models.base, run.input_dir("05/reward"))
-config = run.profile.rloo.model_copy(update={"beta": beta, "batch": max(run.profile.rloo.batch, samples)})
-trained = rloo.train(asked, reward, config, run.profile.sampling, samples, seed, run.profile.models.base)
+config = run.profile.rloo.model_copy(
+    update={"beta": beta, "batch": max(run.profile.rloo.batch, samples)}
+)
+trained = rloo.train(
+    asked, reward, config, run.profile.sampling, samples, seed, run.profile.models.base
+)
 log = pd.DataFrame(
-    [{"step": r["step"], "reward": r["reward"], "kl": r.get("kl", 0.0), "length": r["completions/mean_length"]}
-     for r in trained.log if "reward" in r]
-)  # fmt: skip
+    [
+        {
+            "step": r["step"],
+            "reward": r["reward"],
+            "kl": r.get("kl", 0.0),
+            "length": r["completions/mean_length"],
+        }
+        for r in trained.log
+        if "reward" in r
+    ]
+)
 run.table("log", log)
 run.keep("policy", trained.adapter)
 log.iloc[[0, len(log) // 2, -1]].round(3)
@@ -155,11 +190,28 @@ run.metric("prompts", len(asked), n=len(asked))
 
 # %%
 policy = load(run.profile.models.base, adapter=trained.adapter)
-dev = [p for lang in run.languages for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]]
-answers = complete.run(run.store, policy, dev, run.profile.sampling, role="policy", seed=seed, block=budget.block)
+dev = [
+    p
+    for lang in run.languages
+    for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]
+]
+answers = complete.run(
+    run.store,
+    policy,
+    dev,
+    run.profile.sampling,
+    role="policy",
+    seed=seed,
+    block=budget.block,
+)
 run.table(
     "answers",
-    pd.DataFrame([{"prompt_id": a.prompt_id, "lang": a.lang, "text": a.text, "cut": a.cut} for a in answers]),
+    pd.DataFrame(
+        [
+            {"prompt_id": a.prompt_id, "lang": a.lang, "text": a.text, "cut": a.cut}
+            for a in answers
+        ]
+    ),
 )
 run.save()
 
@@ -177,8 +229,12 @@ plots.training([run.id])
 # the example above and look again.
 
 # %% tags=["solution", "hide-input"]
-print(rloo.advantages(torch.full((1, 4), 0.7)))  # all zero: nothing to learn, the compute was spent for nothing
-print(rloo.advantages(rewards + 100) - rloo.advantages(rewards))  # no change: only differences within a prompt count
+print(
+    rloo.advantages(torch.full((1, 4), 0.7))
+)  # all zero: nothing to learn, the compute was spent for nothing
+print(
+    rloo.advantages(rewards + 100) - rloo.advantages(rewards)
+)  # no change: only differences within a prompt count
 
 # %% [markdown]
 # ## Summary

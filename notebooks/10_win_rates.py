@@ -34,7 +34,7 @@
 # of chapter 05, shares no weights with it, and its blind spots are shown before its verdicts.
 
 # %% tags=["parameters"]
-profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; sizes, languages and models, or the path of a YAML file
+profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
 seed: int = 0  # 0..1000000; of base's answers
 inputs: str = "recorded"  # recorded | build; where the policies' answers come from
 
@@ -50,7 +50,11 @@ from mlpo.evaluate import judge, stats
 
 run = chapters.start("10_win_rates", profile=profile, seed=seed, inputs=inputs)
 budget = run.profile.budget
-dev = [p for lang in run.languages for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]]
+dev = [
+    p
+    for lang in run.languages
+    for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]
+]
 by_key = {(p.id, p.lang): p for p in dev}
 ids = [p.id for p in dev]
 
@@ -62,8 +66,12 @@ ids = [p.id for p in dev]
 # is not in the prompt's language loses, whatever else it does. The score is in log-odds: on the pairs it was fitted to, a difference of 1 means odds of e to 1.
 
 # %%
-embedded = judge.EmbeddedJudge(run.store, models.load("pretrained"), dev, block=budget.block)
-pd.Series(dict(zip(judge.FEATURES, embedded.weights, strict=True)), name="weight").round(2)
+embedded = judge.EmbeddedJudge(
+    run.store, models.load("pretrained"), dev, block=budget.block
+)
+pd.Series(
+    dict(zip(judge.FEATURES, embedded.weights, strict=True)), name="weight"
+).round(2)
 
 # %% [markdown]
 # ## Can it see what is worse?
@@ -72,12 +80,19 @@ pd.Series(dict(zip(judge.FEATURES, embedded.weights, strict=True)), name="weight
 # differences. (The weights were fitted to such pairs of the same split: these shares are on the kind side.)
 
 # %%
-reference_scores = dict(zip(by_key, embedded.score(dev, [p.reference for p in dev]), strict=True))
+reference_scores = dict(
+    zip(by_key, embedded.score(dev, [p.reference for p in dev]), strict=True)
+)
 valid = []
 for kind in KINDS:
     worse = embedded.score(dev, [corrupt(p, kind, by_key) for p in dev])
     valid += [
-        {"kind": kind, "lang": p.lang, "prompt_id": p.id, "right": float(reference_scores[p.id, p.lang] > score)}
+        {
+            "kind": kind,
+            "lang": p.lang,
+            "prompt_id": p.id,
+            "right": float(reference_scores[p.id, p.lang] > score),
+        }
         for p, score in zip(dev, worse, strict=True)
     ]
 validity = pd.DataFrame(valid)
@@ -86,7 +101,9 @@ for by in ("kind", "lang"):
     for name, some in validity.groupby(by, sort=False):
         e = stats.clustered_share(list(some.right), list(some.prompt_id))
         run.estimate(f"validity[{name}]", e)
-validity.pivot_table(index="kind", columns="lang", values="right", sort=False)[run.languages].round(2)
+validity.pivot_table(index="kind", columns="lang", values="right", sort=False)[
+    run.languages
+].round(2)
 
 # %% [markdown]
 # ```{runfigure} judge_validity 10_win_rates-cpu
@@ -99,9 +116,21 @@ validity.pivot_table(index="kind", columns="lang", values="right", sort=False)[r
 
 # %%
 base = models.load(run.profile.models.base)
-twice = complete.run(run.store, base, dev, run.profile.sampling, role="policy", seed=seed + 1, samples=2, block=budget.block)
+twice = complete.run(
+    run.store,
+    base,
+    dev,
+    run.profile.sampling,
+    role="policy",
+    seed=seed + 1,
+    samples=2,
+    block=budget.block,
+)
 del base
-answers = {"base": [c.text for c in twice[0::2]], "base again": [c.text for c in twice[1::2]]}
+answers = {
+    "base": [c.text for c in twice[0::2]],
+    "base again": [c.text for c in twice[1::2]],
+}
 for policy, source in (("dpo", "07/answers"), ("rloo", "08/answers")):
     given = run.input(source).set_index(["prompt_id", "lang"])["text"]
     answers[policy] = [given[p.id, p.lang] for p in dev]
@@ -123,16 +152,29 @@ for name in ("dpo", "rloo", "base again"):
     for lang in [None, *run.languages]:
         some = [i for i, p in enumerate(dev) if lang in (None, p.lang)]
         e = stats.clustered_mean(list(difference[some]), [ids[i] for i in some])
-        run.estimate(f"difference_{metric}" + (f"[{lang}]" if lang else ""), e, unit="log-odds")
+        run.estimate(
+            f"difference_{metric}" + (f"[{lang}]" if lang else ""), e, unit="log-odds"
+        )
     wins = stats.win_rate(list(difference), ids, margin)
     for part, e in vars(wins).items():
         run.estimate(f"{part}_{metric}", e)
-    rows.append({"against base": name, **{part: round(e.value, 2) for part, e in vars(wins).items()}})
+    rows.append(
+        {
+            "against base": name,
+            **{part: round(e.value, 2) for part, e in vars(wins).items()},
+        }
+    )
 run.table(
     "judgements",
     pd.DataFrame(
         [
-            {"policy": name, "prompt_id": p.id, "lang": p.lang, "text": text, "score": score}
+            {
+                "policy": name,
+                "prompt_id": p.id,
+                "lang": p.lang,
+                "text": text,
+                "score": score,
+            }
             for name, texts in answers.items()
             for p, text, score in zip(dev, texts, scores[name], strict=True)
         ]
@@ -172,7 +214,15 @@ gain = scores["dpo"] - scores["base"]
 picked = [int(gain.argmax()), int(gain.argmin())]
 show_texts(
     pd.DataFrame(
-        [{"lang": dev[i].lang, "prompt": dev[i].text, "base": answers["base"][i], "dpo": answers["dpo"][i]} for i in picked]
+        [
+            {
+                "lang": dev[i].lang,
+                "prompt": dev[i].text,
+                "base": answers["base"][i],
+                "dpo": answers["dpo"][i],
+            }
+            for i in picked
+        ]
     )
 )
 
@@ -183,7 +233,10 @@ show_texts(
 
 # %% tags=["solution", "hide-input"]
 difference = list(scores["dpo"] - scores["base"])
-for name, clusters in (("clustered by prompt", ids), ("every comparison its own", [str(i) for i in range(len(ids))])):
+for name, clusters in (
+    ("clustered by prompt", ids),
+    ("every comparison its own", [str(i) for i in range(len(ids))]),
+):
     e = stats.clustered_mean(difference, clusters)
     print(f"{name}: {e.value:+.2f} [{e.lo:+.2f}, {e.hi:+.2f}]")
 
