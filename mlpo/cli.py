@@ -88,6 +88,10 @@ def record(run_ids: Annotated[list[str], typer.Argument(help="e.g. 07_dpo-cpu; `
     wanted = [f"{name}-{run_id}" for run_id in run_ids if "-" not in run_id for name in chapters.names()]
     for path in results.record(wanted + [run_id for run_id in run_ids if "-" in run_id]):
         print(f"recorded {path.name}")
+        if path.name == "10_win_rates-cpu":
+            from mlpo import plots
+
+            plots.win_rates([path.name], "recorded").savefig(paths.ROOT / "book" / "_static" / "result.png", dpi=110)
 
 
 @app.command()

@@ -135,7 +135,8 @@ assert torch.allclose(stock, gradient, atol=1e-6)
 print("largest difference:", (stock - gradient).abs().max().item())
 
 # %% [markdown]
-# (The unit tests compare with TRL's own `compute_loss` on a real model as well.)
+# (The unit tests compare with TRL's own `compute_loss` on a real model as well. One detail shows there: the policy that TRL trains is the one it samples
+# from, with the logits divided by the temperature.)
 #
 # ## Training
 #

@@ -33,7 +33,7 @@ def test_a_chapter_keeps_its_form(name):
     assert prose[0].startswith("# ")
     assert "**You will be able to**" in prose[0]
     assert "**Before this chapter**" in prose[0]
-    assert any("**What's next.**" in text for text in prose)
+    assert any("What's next" in text for text in prose)
     assert any("## Exercise" in text for text in prose)
     assert any({"solution", "hide-input"} <= set(cell.metadata.get("tags", [])) for cell in code)
     assert not any(re.search(r"^(import|from) \w+", text, re.MULTILINE) for text in prose if "```" not in text)

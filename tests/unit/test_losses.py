@@ -51,9 +51,9 @@ def _shake(model: torch.nn.Module) -> None:
             weight.data = (torch.randn(weight.shape, generator=generator) * 0.02).to(weight)
 
 
-def _answer_logp(model, prompt: list[int], answer: list[int]) -> torch.Tensor:
+def _answer_logp(model, prompt: list[int], answer: list[int], temperature: float = 1.0) -> torch.Tensor:
     ids = torch.tensor([prompt + answer])
-    logps = model(ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
+    logps = (model(ids).logits[0, len(prompt) - 1 : -1].float() / temperature).log_softmax(-1)
     return logps.gather(-1, torch.tensor(answer)[:, None]).sum()
 
 
@@ -100,7 +100,8 @@ def test_rloo_loss_equals_trl_on_the_real_model(monkeypatch, tmp_path):
     monkeypatch.setattr(rloo.common, "run", capture)
     config = profiles.load("smoke").rloo.model_copy(update={"batch": 4, "beta": 0.05})
     prompts = [Prompt(str(i), "en", "pool", "open", "", t) for i, t in enumerate(("Name a fruit.", "Why is snow cold?"))]
-    rloo.train(prompts, _Length(), config, Sampling(max_new_tokens=8), samples=2)
+    sampling = Sampling(max_new_tokens=8)
+    rloo.train(prompts, _Length(), config, sampling, samples=2)
     trainer = kept["trainer"]
     model = trainer.model
     _shake(model)
@@ -109,11 +110,11 @@ def test_rloo_loss_equals_trl_on_the_real_model(monkeypatch, tmp_path):
     watched = next(w for n, w in model.named_parameters() if "lora_B" in n)
     (stock_gradient,) = torch.autograd.grad(stock, watched)
 
-    logps = []
+    logps = []  # of the policy as it samples: TRL divides the logits by the temperature in the loss too
     for prompt, mask, answer, used in zip(
         batch["prompt_ids"], batch["prompt_mask"], batch["completion_ids"], batch["completion_mask"], strict=True
     ):
-        logps.append(_answer_logp(model, prompt[mask.bool()].tolist(), answer[used.bool()].tolist()))
+        logps.append(_answer_logp(model, prompt[mask.bool()].tolist(), answer[used.bool()].tolist(), sampling.temperature))
     # the gradient of RLOO: minus the mean over samples of advantage x gradient of the answer's log-probability
     (gradient,) = torch.autograd.grad(-(batch["advantages"] * torch.stack(logps)).mean(), watched)
     assert batch["advantages"].abs().max() > 0.01
