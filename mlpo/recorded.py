@@ -36,6 +36,7 @@ def sft(profile_name: str = "cpu") -> Path:
     half = {name: tensor.to(torch.float16).contiguous() for name, tensor in weights.items()}  # halves the committed file
     save_file(half, target / "adapter_model.safetensors", metadata={"format": "pt"})
     shutil.copy(trained.adapter / "adapter_config.json", target)
+    results.write_card(target, "sft")
 
     dev = [p for lang in profile.languages for p in seed_prompts("dev", lang)]
     payload = {}

@@ -249,5 +249,28 @@ def record(run_ids: Sequence[str]) -> list[Path]:
             raise MlpoError(f"The run {run_id!r} is not in this build: run its chapter first.")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "training.json"))
+        for config in target.rglob("adapter_config.json"):
+            write_card(config.parent, run_id)
         copied.append(target)
     return copied
+
+
+CARD = """---
+base_model: google/gemma-3-270m
+library_name: peft
+license: gemma
+---
+# Adapter `{name}` of the run `{run_id}`
+
+A LoRA adapter of the book "RLHF in many languages, reproduced", trained on {base}. Made for teaching; its
+answers are fluent, often wrong, and unchecked for safety. Data, settings, figures and environment: `manifest.json` of the run.
+
+A derivative of Gemma 3, modified by training: provided under and subject to the Gemma Terms of Use
+(https://ai.google.dev/gemma/terms), including its use restrictions.
+"""
+
+
+def write_card(folder: Path, run_id: str) -> None:
+    """The card beside a recorded adapter: what it stands on, what it is for, its terms."""
+    base = "the packaged Gemma 3 270M (`pretrained`)" if run_id == "sft" else "`base` (`pretrained` with the adapter of `sft`)"
+    paths.write_atomically(folder / "README.md", CARD.format(name=folder.name, run_id=run_id, base=base))
