@@ -25,7 +25,7 @@ from mlpo.store import Store, item_id
 
 STEP_VERSION = 1
 FEATURES = ("content", "fluency", "overlap", "repetition", "ending", "length")
-WRONG_LANGUAGE = -10.0  # added to the score; larger than any sum of weighted features on dev
+WRONG_LANGUAGE = -5.0  # added to the score; more than a perfect answer is ahead of an empty one
 WEIGHTS = paths.PACKAGE / "evaluate" / "judge_weights.json"
 _ENDINGS = tuple(".!?。！？।؟…»”\"'")
 

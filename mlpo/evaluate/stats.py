@@ -44,8 +44,16 @@ def clustered_mean(
 
 
 def clustered_share(flags: Sequence[bool | float], clusters: Sequence[str]) -> Estimate:
-    """Share of true flags, its interval kept inside 0 and 1."""
-    return _within(clustered_mean([float(flag) for flag in flags], clusters), 0, 1)
+    """Share of true flags, its interval kept inside 0 and 1.
+
+    Where all flags agree a bootstrap has nothing to vary and would claim certainty; then Wilson's interval for as many
+    independent trials as there are clusters is given.
+    """
+    e = clustered_mean([float(flag) for flag in flags], clusters)
+    if e.value in (0, 1):
+        ci = stats.binomtest(int(e.value) * e.clusters, e.clusters).proportion_ci(e.level, method="wilson")
+        return replace(e, lo=float(ci.low), hi=float(ci.high))
+    return _within(e, 0, 1)
 
 
 def _within(e: Estimate, low: float, high: float) -> Estimate:

@@ -47,6 +47,12 @@ def test_all_ties():
     assert (w.win.value, w.tie.value, w.delta.value) == (0, 1, 0)
 
 
+def test_full_agreement_is_not_certainty():
+    e = stats.clustered_share([True] * 40, [str(i % 10) for i in range(40)])
+    assert e.value == e.hi == 1
+    assert e.lo == pytest.approx(0.722, abs=0.001)  # Wilson, 10 of 10 prompts
+
+
 def test_one_prompt_has_no_interval():
     e = stats.clustered_mean([1.0, 2.0], ["a", "a"])
     assert e.value == 1.5
