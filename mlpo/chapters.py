@@ -246,7 +246,7 @@ def run(
 ) -> results.Manifest:
     """Execute one chapter unless its last run still stands; `upstream` first does the same for the chapters it reads from.
 
-    Raises MlpoError for bad parameters and ChapterFailed where a cell fails or a limit is passed.
+    Raises MlpoError for bad parameters and inputs, and ChapterFailed where a cell fails or a limit is passed.
     """
     name = find(chapter)
     if upstream:
@@ -299,6 +299,8 @@ def _execute(name: str, values: dict[str, Any], out: Path) -> None:
                 progress_bar=False,
             )
     except PapermillExecutionError as error:
+        if error.ename == "MlpoError":
+            raise MlpoError(f"{error.evalue} (Chapter {name}; what ran is in {part}.)") from None
         end = "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", line) for line in error.traceback)[-1500:]
         raise ChapterFailed(f"Chapter {name} failed in this cell:\n\n{error.source}\n\n{end}\n\nWhat ran is in {part}.") from None
     except TimeoutError as error:

@@ -77,6 +77,7 @@ class Profile(_Strict):
     models: Models
     sampling: Sampling
     budget: Budget
+    prompts: str | None = None  # JSONL file of English prompts to translate, in place of the seed set's `pool`
     sft: Training
     reward: Training
     dpo: Training

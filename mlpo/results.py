@@ -241,14 +241,17 @@ def peak_memory_mb() -> int:
 
 
 def record(run_ids: Sequence[str]) -> list[Path]:
-    """Copy finished runs of this build into results/, from where the book reads its recorded numbers."""
+    """Copy finished runs of this build into results/, from where the book reads its recorded numbers.
+
+    Policies stay behind: their answers are recorded, and results/ is kept small.
+    """
     copied = []
     for run_id in run_ids:
         source, target = runs_folder("build") / run_id, runs_folder("recorded") / run_id
         if not (source / "manifest.json").exists():
             raise MlpoError(f"The run {run_id!r} is not in this build: run its chapter first.")
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "training.json"))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "policy", "check"))
         for config in target.rglob("adapter_config.json"):
             write_card(config.parent, run_id)
         copied.append(target)

@@ -169,7 +169,7 @@ show_texts(
 # its source fails too. What is rejected is counted, never silently dropped.
 
 # %%
-pool = prompts.seed_prompts("pool", "en")[: run.profile.budget.translation_prompts]
+pool = prompts.pool(run.profile.prompts)[: run.profile.budget.translation_prompts]
 pool_rows = [{"id": p.id, "lang": "en", "source": p.text, "text": p.text} for p in pool]
 for lang in targets:
     done = translated([Text(p.id, p.text) for p in pool], lang)
@@ -189,12 +189,15 @@ table.groupby("lang", sort=False)["kept"].agg(["sum", "count"])
 
 # %%
 run.table("dev", dev)
-run.save()
+_ = run.save()
 
 # %% [markdown]
 # ## The result
 #
 # chrF by target language, with intervals over prompts: English is translated into every language by the same small model.
+#
+# Recorded over all targets: {num}`23.8 chrF [20.5, 27.0], n = 70 <03_prompts_and_translation-cpu/chrf>`; copying the English gives {num}`7.02 chrF [6.48, 7.64], n = 70 <03_prompts_and_translation-cpu/chrf_copy>`.
+# Of the pool's translations a share of {num}`0.93 [0.86, 1.00], n = 42 <03_prompts_and_translation-cpu/kept_share>` passed the checks.
 #
 # ```{runfigure} chrf 03_prompts_and_translation-cpu
 # ```

@@ -196,10 +196,13 @@ length = (
 length.unstack().round(0)
 
 # %%
-run.save()
+_ = run.save()
 
 # %% [markdown]
 # ## Side by side
+#
+# Recorded: a share of {num}`0.20 [0.08, 0.35], n = 96 <04_completions-cpu/cut_policy>` of the policy's answers was cut by the limit, and
+# {num}`0.90 [0.81, 0.99], n = 48 <04_completions-cpu/in_language_translated>` of the translated ones were in the language that they claim.
 #
 # The same question in each language: the native answer, the translated one, and one sample of the policy. The translated column reads
 # like English in foreign words, where it is in the language at all; the policy is fluent, mostly on the subject, and often wrong.

@@ -214,7 +214,7 @@ run.table(
         ]
     ),
 )
-run.save()
+_ = run.save()
 
 # %% [markdown]
 # ```{runfigure} training 08_rloo-cpu

@@ -183,10 +183,13 @@ run.table(
 pd.DataFrame(rows).set_index("against base")
 
 # %%
-run.save()
+_ = run.save()
 
 # %% [markdown]
 # ## The result
+#
+# Recorded, wins minus losses against base: DPO {num}`−0.10 [−0.27, +0.07], n = 80 <10_win_rates-cpu/delta_dpo>`; RLOO {num}`−0.01 [−0.23, +0.20], n = 80 <10_win_rates-cpu/delta_rloo>`; base against
+# itself {num}`+0.00 [−0.15, +0.15], n = 80 <10_win_rates-cpu/delta_base_again>`.
 #
 # ```{runfigure} win_rates 10_win_rates-cpu
 # ```

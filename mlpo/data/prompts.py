@@ -73,6 +73,16 @@ def read_jsonl(path: Path) -> list[Prompt]:
     return prompts
 
 
+def pool(path: str | None = None) -> list[Prompt]:
+    """English prompts for the pipeline to translate: the seed set's, or those of a JSONL file of the user's."""
+    if path is None:
+        return seed_prompts("pool", "en")
+    prompts = read_jsonl(Path(path))
+    if other := [p for p in prompts if p.lang != "en"]:
+        raise MlpoError(f"{path}: the prompt {other[0].id!r} is in {other[0].lang!r}; prompts to translate are English.")
+    return prompts
+
+
 def seed_prompts(split: str, lang: str) -> list[Prompt]:
     """Prompts of one split of the seed set in one language, in the order of their ids (`pool` is English only)."""
     if split not in SPLITS:

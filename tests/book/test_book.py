@@ -127,6 +127,13 @@ def test_the_text_of_a_number(metric, text):
     assert results.format_metric(results.Metric(**metric)) == text
 
 
+def test_what_is_recorded_stays_small():
+    files = [path for path in results.paths.RESULTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 50 * 2**20
+    for manifest in results.paths.RESULTS.glob("*/manifest.json"):
+        assert results.load(manifest.parent.name) is not None
+
+
 def test_every_figure_has_an_alt_text_with_values(smoke_book, monkeypatch):
     monkeypatch.setattr(results.paths, "BUILD", smoke_book)
     for function, name in (

@@ -8,9 +8,10 @@ import nbformat
 import pytest
 from conftest import mlpo
 
-from mlpo import chapters
+from mlpo import chapters, paths
 
 NAMES = chapters.names()
+ROW = {"id": "1", "lang": "en", "split": "pool", "task": "open", "category": "x"}
 
 
 def _manifest(build, run_id):
@@ -81,16 +82,66 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, said):
     assert "Traceback" not in done.stderr
 
 
-def test_a_failed_chapter_shows_its_cell_keeps_what_ran_and_exits_1(tmp_path):
+def test_a_failed_chapter_shows_its_cell_and_error_and_keeps_what_ran(tmp_path, monkeypatch):
+    name = "01_paper_and_claims"
+    text = (paths.NOTEBOOKS / f"{name}.py").read_text()
+    (tmp_path / f"{name}.py").write_text(text.replace("_ = run.save()", "broken = 1 / 0\n_ = run.save()"))
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    chapters.parameters.cache_clear()
+    with pytest.raises(chapters.ChapterFailed) as error:
+        chapters.run("1", {"profile": "smoke"})
+    chapters.parameters.cache_clear()
+    assert "broken = 1 / 0" in str(error.value)
+    assert "ZeroDivisionError" in str(error.value)
+    kept = nbformat.read(tmp_path / "build" / "chapters" / "smoke" / f"{name}.part.ipynb", as_version=4)
+    assert any(cell.get("execution_count") for cell in kept.cells)
+
+
+def test_an_input_that_nobody_recorded_is_named_with_the_command_that_makes_it(tmp_path):
     """Chapter 06 under a profile for which nothing is recorded, started without --upstream."""
     mine = tmp_path / "mine.yaml"
     mine.write_text("extends: smoke\nmodels: {base: pretrained}\n")
     done = mlpo("run", "06", "--profile", str(mine), build=tmp_path / "build")
-    assert done.returncode == 1
-    assert 'completions = run.input("04/completions")' in done.stderr
+    assert done.returncode == 2
+    assert "The input '04/completions' of 06_pairs_and_mixtures-mine has no recorded run" in done.stderr
     assert "--upstream" in done.stderr
-    kept = nbformat.read(tmp_path / "build" / "chapters" / "mine" / "06_pairs_and_mixtures.part.ipynb", as_version=4)
-    assert any(cell.get("execution_count") for cell in kept.cells)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_chapter_starts_from_recorded_inputs_without_another_having_run(tmp_path):
+    done = mlpo("run", "06", "--profile", "smoke", build=tmp_path)
+    assert done.returncode == 0, done.stderr
+    inputs = _manifest(tmp_path, "06_pairs_and_mixtures-smoke")["inputs"]
+    assert [entry.split("=")[1].split(":")[0] for entry in inputs] == ["04_completions-cpu", "05_reward_model-cpu"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty: it needs at least one row"),
+        (b"\xff\xfe", "not valid UTF-8"),
+        (
+            json.dumps({**ROW, "text": "Kar neden beyazdır acaba?"}).encode(),
+            "not in the language",
+        ),
+    ],
+)
+def test_a_bad_prompt_file_of_the_users_stops_the_chapter_with_one_sentence(tmp_path, content, said):
+    (tmp_path / "prompts.jsonl").write_bytes(content)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"extends: smoke\nprompts: {tmp_path / 'prompts.jsonl'}\n")
+    done = mlpo("run", "03", "--profile", str(mine), build=tmp_path / "build")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = mlpo("doctor", build=tmp_path / "build", MLPO_CACHE=str(tmp_path / "file" / "cache"))
+    assert done.returncode == 2
+    assert "set MLPO_CACHE to another folder" in done.stderr
 
 
 def test_a_chapter_past_its_limit_is_stopped(tmp_path):
