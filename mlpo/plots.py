@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -26,6 +26,11 @@ def label(lang: str) -> str:
     return f"{lang} {LANGUAGES[lang].name}" if lang in LANGUAGES else lang
 
 
+def policy(name: str) -> str:
+    """Label of a policy: "dpo" -> "DPO", "base_again" -> "base again"."""
+    return name.upper() if name in ("dpo", "rloo") else name.replace("_", " ")
+
+
 def _get(run_id: str, where: results.Where) -> results.Manifest:
     manifest = results.load(run_id, where)
     if manifest is None:
@@ -41,8 +46,11 @@ def _figure(height: float, width: float = 7.2) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _finish(figure: Figure, alt: str) -> Figure:
+def _finish(figure: Figure, alt: str, metrics: Iterable[results.Metric] = ()) -> Figure:
+    """Attach what the book reads from a figure: `alt`, and `n` where all its metrics have the same."""
     figure.alt = alt  # type: ignore[attr-defined]
+    if len(sizes := {m.n for m in metrics}) == 1:
+        figure.n = sizes.pop()  # type: ignore[attr-defined]
     # JupyterLab and the book read an image's alternative text from the metadata of its output.
     figure._repr_mimebundle_ = lambda include=None, exclude=None: ({}, {"image/png": {"alt": alt}})  # type: ignore[attr-defined]
     return figure
@@ -82,7 +90,8 @@ def dots(
     axes.set_title(title, loc="left", fontsize=10)
     if len(series) > 1:
         figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=4)
-    return _finish(figure, f"{what or title}. {' | '.join(said)}. Bars are 95 % intervals.")
+    drawn = [m for values in series.values() for row, m in values.items() if row != "all"]
+    return _finish(figure, f"{what or title}. {' | '.join(said)}. Bars are 95 % intervals.", drawn)
 
 
 def fertility(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
@@ -144,7 +153,7 @@ def score_change(run_ids: Sequence[str], where: results.Where = "any") -> Figure
     """Chapter 10: paired difference of the judge's score against base, by language, one colour a policy."""
     manifest = _get(run_ids[0], where)
     policies = sorted({k.split("_", 1)[1].split("[")[0] for k in manifest.payload if k.startswith("difference_")})
-    series = {name: _by_language(manifest, f"difference_{name}") for name in policies}
+    series = {policy(name): _by_language(manifest, f"difference_{name}") for name in policies}
     return dots(series, "judge's score, policy minus base (log-odds)", "Change against base on dev prompts", line=0.0)
 
 
@@ -152,6 +161,7 @@ def win_rates(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
     """Chapter 10: win / tie / loss against base by policy, and wins minus losses with its interval."""
     manifest = _get(run_ids[0], where)
     rows = [k.removeprefix("delta_") for k in manifest.payload if k.startswith("delta_") and "[" not in k]
+    rows.sort(key=lambda row: (row == "base_again", row))  # the control comes last
     figure, (bars, axes) = plt.subplots(1, 2, figsize=(7.2, 1.3 + 0.4 * len(rows)), layout="constrained", sharey=True)
     plt.close(figure)
     said = []
@@ -167,8 +177,8 @@ def win_rates(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
         m = manifest.payload[f"delta_{row}"]
         low, high = (m.value - m.lo, m.hi - m.value) if m.lo is not None and m.hi is not None else (0, 0)
         axes.errorbar([m.value], [y], xerr=[[low], [high]], fmt="o", color=BLUE, ms=5, lw=1.4)
-        said.append(f"{row}: wins minus losses {results.format_metric(m)}")
-    bars.set_yticks(range(len(rows)), rows)
+        said.append(f"{policy(row)}: wins minus losses {results.format_metric(m)}")
+    bars.set_yticks(range(len(rows)), [policy(row) for row in rows])
     bars.invert_yaxis()
     bars.set_xlim(0, 1)
     bars.set_title("win, tie, loss against base", loc="left", fontsize=9)
@@ -177,7 +187,7 @@ def win_rates(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
     axes.set_title("wins minus losses, 95 % interval", loc="left", fontsize=9)
     for axis in (bars, axes):
         axis.spines[["top", "right"]].set_visible(False)
-    return _finish(figure, f"Against base: {'; '.join(said)}.")
+    return _finish(figure, f"Against base: {'; '.join(said)}.", [manifest.payload[f"delta_{row}"] for row in rows])
 
 
 def judge_validity(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
