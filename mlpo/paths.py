@@ -8,9 +8,9 @@ from mlpo.errors import MlpoError
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-RESULTS = Path(os.environ.get("MLPO_RESULTS", ROOT / "results"))
-BUILD = Path(os.environ.get("MLPO_BUILD", ROOT / "build"))
-CACHE = Path(os.environ.get("MLPO_CACHE", Path.home() / ".cache" / "mlpo"))
+RESULTS = Path(os.environ.get("MLPO_RESULTS", ROOT / "results")).resolve()
+BUILD = Path(os.environ.get("MLPO_BUILD", ROOT / "build")).resolve()
+CACHE = Path(os.environ.get("MLPO_CACHE", Path.home() / ".cache" / "mlpo")).resolve()
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -29,6 +29,6 @@ def writable(folder: Path, variable: str) -> Path:
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a killed process leaves the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mlpo import paths
 from mlpo.errors import MlpoError
 from mlpo.languages import LANGUAGES
-from mlpo.models import PACKAGED
 
+Corruption = Literal["other reference", "copied prompt", "truncation", "repetition", "wrong language", "shuffled words"]
 NAMES = ("smoke", "cpu", "laptop", "gpu", "paper")
 
 
@@ -25,11 +25,8 @@ class Models(_Strict):
 
     base: str
     weak: str  # English-centred generator whose answers are translated
-    translator: Literal["few-shot", "nllb", "server"]
-    translator_model: str
+    translator: str  # a causal LM that translates few-shot; pretrained ones do it best
     strong: str = "references"  # native side: the references of `pref`, or a model
-    revision: str | None = None  # of hub repositories; the resolved one is recorded
-    four_bit: bool = False
 
 
 class Sampling(_Strict):
@@ -54,13 +51,12 @@ class Training(_Strict):
 class Budget(_Strict):
     """Sizes (INTERFACES, budgets). Prompts are counted per language, training items over all languages together."""
 
-    eval_prompts: int = Field(ge=1)
+    eval_prompts: int = Field(ge=2)
     translation_prompts: int = Field(ge=1)
     completion_prompts: int = Field(ge=1)
-    reward_prompts: int = Field(ge=1)
+    reward_prompts: int = Field(ge=2)
     train_pairs: int = Field(ge=1)
     rloo_prompts: int = Field(ge=1)
-    rloo_samples: int = Field(2, ge=2)
     block: int = Field(16, ge=1)  # items generated or scored together and committed at once
 
 
@@ -73,7 +69,7 @@ class Limits(_Strict):
 
 class Profile(_Strict):
     name: str
-    languages: tuple[str, ...] = Field(min_length=1)
+    languages: tuple[str, ...] = Field(min_length=2)
     models: Models
     sampling: Sampling
     budget: Budget
@@ -82,7 +78,7 @@ class Profile(_Strict):
     reward: Training
     dpo: Training
     rloo: Training
-    held_out_corruptions: tuple[str, ...] = ("repetition", "shuffled words")
+    held_out_corruptions: tuple[Corruption, ...] = Field(("repetition", "shuffled words"), min_length=1)
     limits: Limits
 
     @field_validator("languages")
@@ -98,10 +94,6 @@ class Profile(_Strict):
     def _possible(self) -> Profile:
         if "en" not in self.languages:
             raise ValueError("languages must contain en: prompts are translated from English")
-        if self.models.four_bit and self.models.base in PACKAGED:
-            raise ValueError(f"models.four_bit with the packaged {self.models.base!r} trains nothing the book uses; use base")
-        if self.models.translator == "few-shot" and self.models.translator_model not in (*PACKAGED, "base"):
-            raise ValueError("models.translator few-shot needs a causal LM: set models.translator_model to pretrained")
         return self
 
 
@@ -127,6 +119,10 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         raise MlpoError(f"The profile {path} holds no settings: start it with `extends: cpu`.")
     parent = values.pop("extends", None)
     values.setdefault("name", path.stem)
+    if isinstance(values.get("prompts"), str):
+        values["prompts"] = str(path.parent.resolve() / values["prompts"])  # a relative file lies beside its profile
+    if parent not in (None, *NAMES) and (beside := path.parent.resolve() / str(parent)).exists():
+        parent = beside
     return _merge(_read(str(parent), (*seen, name)), values) if parent else values
 
 

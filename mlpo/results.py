@@ -142,17 +142,20 @@ def environment(torch_used: bool) -> dict[str, Any]:
 class Run:
     """One execution of a chapter: its profile, inputs and outputs. Made by `chapters.start`."""
 
-    def __init__(self, run_id: str, key: str, parameters: dict[str, Any], inputs: dict[str, list[str]], base_seed: int = 0) -> None:
-        self.id, self.key, self.parameters = run_id, key, parameters
+    def __init__(self, run_id: str, key: str, parameters: dict[str, Any], inputs: dict[str, list[str]]) -> None:
+        self.id, self.key = run_id, key
         self.profile = profiles.load(parameters["profile"])
+        self.parameters = {**parameters, "profile": self.profile.name}  # not the path of a file of this machine
         self.languages = list(self.profile.languages)
-        self.seed = int(parameters.get("seed", base_seed))
+        self.seed = int(parameters.get("seed", 0))
         self._sources = inputs  # "04/completions" -> candidate run ids, best first
         self._used: dict[str, str] = {}
         self._payload: dict[str, Metric] = {}
         self._started = time.monotonic()
         self._store: Store | None = None
         self.folder = paths.writable(runs_folder("build") / run_id, "MLPO_BUILD")
+        for stale in [self.folder / "manifest.json", *self.folder.glob("*.parquet")]:
+            stale.unlink(missing_ok=True)  # so that a run that fails leaves nothing that looks finished
 
     @property
     def store(self) -> Store:
@@ -204,7 +207,9 @@ class Run:
     def metric(
         self, name: str, value: float, lo: float | None = None, hi: float | None = None, *, n: int, unit: str = ""
     ) -> Metric:
-        """Record one number of this run; a nan interval is stored as none."""
+        """Record one number of this run; a nan interval is stored as none, a nan value is refused."""
+        if value != value or not n:
+            raise MlpoError(f"The metric {name!r} of {self.id} has no value (n = {n}): its data are empty.")
         clean = lambda x: None if x is None or x != x else float(x)
         self._payload[name] = Metric(value=float(value), lo=clean(lo), hi=clean(hi), n=int(n), unit=unit)
         return self._payload[name]

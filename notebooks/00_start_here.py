@@ -140,7 +140,7 @@ def summary(name: str) -> dict[str, object]:
         ),
         "model in training": chosen.models.base,
         "weak writer": chosen.models.weak,
-        "translator": chosen.models.translator_model,
+        "translator": chosen.models.translator,
         "tokens per answer": chosen.sampling.max_new_tokens,
         "prompts judged per language": chosen.budget.eval_prompts,
         "pairs to train on": chosen.budget.train_pairs,
@@ -159,7 +159,8 @@ table.set_index("profile").T
 # - `cpu` needs no graphics card and nothing from the network but Python packages: the models travel in packages. It is meant for a first run and for
 #   teaching.
 # - `laptop`, `gpu` and `paper` name models on a hub. They describe where the line is going. The project's own tests cannot reach a hub and do not run
-#   them, and parts of them are still missing, among them the translators that they name. Where a file or a prompt is missing, the error says which.
+#   them, and parts of them are still missing, among them NLLB, the translator of the paper's sibling: today they translate few-shot like
+#   the small ones. Where a file or a prompt is missing, the error says which.
 #
 # A profile of your own is a file of a few lines. What it does not say comes from the profile that it extends:
 #

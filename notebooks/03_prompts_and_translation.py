@@ -17,7 +17,7 @@
 #
 # **You will be able to**
 #
-# - read the seed set: its splits, its tasks, and why a prompt never changes its split;
+# - read the {term}`seed set`: its splits, and why a {term}`prompt` never changes its {term}`split`;
 # - translate prompts with nothing but a small language model and a few examples;
 # - say how good a translation is with {term}`chrF`, and where that number misleads;
 # - reject a translation that is not in the language it claims.
@@ -29,11 +29,12 @@
 #
 # ## Overview
 #
-# The paper takes about fifty thousand English prompts and has a machine translate them into 22 languages. Which translator it
-# used is not known; its sibling paper used NLLB-200-3.3B, a model of several gigabytes. This book must run on a laptop without
-# a download, so its default translator is the same small model that it later trains: the {term}`pretrained` Gemma 3 270M,
-# shown a few translated examples. Its translations are poor. That is not only a weakness: much of what the paper is about is
-# what poor, translated text does to preference data, and here the reader can see it happen.
+# The paper takes about 50,000 English prompts and has a machine translate them into 22 languages [S]. (The letters in brackets are the labels of
+# chapter 01: they say how well a statement about the paper is known.) Which translator it used is unknown; a sibling paper used
+# NLLB-200-3.3B ({term}`NLLB`) [P], a model of several gigabytes. This book must run on a laptop without a model hub, so its default translator is
+# the small model that its policies descend from: the {term}`pretrained` Gemma 3 270M, shown a few translated examples. Its translations are poor.
+# That is not only a weakness: what translated text does to preference data is one of the questions of this book (O2 in chapter 01), and here you
+# can see such text.
 
 # %% tags=["parameters"]
 profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
@@ -53,10 +54,12 @@ run = chapters.start("03_prompts_and_translation", profile=profile, seed=seed)
 # %% [markdown]
 # ## The seed set
 #
-# The prompts were written for this project, with short reference answers, in parallel: the same request under the same id in
-# every language. Each id belongs to one {term}`split` for good. `sft` teaches the base model, `rm` the reward model, `pref` makes
-# preference pairs, `dev` is what every choice in this book may look at, and `test` stays unread until a plan says what will be
-# done with it. A sixth split, `pool`, exists in English alone: those are the prompts that the machine translates.
+# The seed set holds prompts and a short answer to each, its {term}`reference`, in parallel: the same request under the same id in every language. A large
+# language model wrote it for this project, in each language anew instead of by translation; no native speaker has checked it yet.
+#
+# Each id belongs to one split for good. `sft` teaches {term}`base`, `rm` the {term}`reward model`, `pref` makes
+# {term}`preference pairs <preference pair>`, `dev` is what every choice in this book may look at, and `test` stays unread until a plan says what
+# will be done with it. A sixth split, `pool`, exists in English alone: those are the prompts that the machine translates.
 
 # %%
 counts = {
@@ -83,27 +86,28 @@ show_texts(
 # ## Translation by example
 #
 # A pretrained language model was never told to translate. But a text in which English lines alternate with Turkish lines is
-# most plausibly continued with a Turkish line that means the same. So we write the beginning of such a text, the *shots*, from
-# the `sft` split, put the prompt at its end and let the model continue until the line is over.
+# most plausibly continued with a Turkish line that means the same. So we write the beginning of such a text with pairs of the
+# `sft` split, the *shots* ({term}`few-shot`), put the prompt at its end and let the model continue until the line is over.
 
 # %%
-loaded = models.load(run.profile.models.translator_model)
+loaded = models.load(run.profile.models.translator)
 translator = translate.FewShotTranslator(loaded)
 other = next(lang for lang in run.languages if lang != "en")
 print(translator.shots("en", other)[-420:])
 
 # %% [markdown]
-# The shots are the same for every prompt of a language, so the model reads them once and keeps what it computed (the key-value
-# cache); each prompt then costs only its own tokens. The next token is always the most likely one (temperature 0): a
-# translation should not be a matter of luck.
+# The shots are the same for every prompt of a language, so the model reads them once for a whole {term}`batch` and keeps what it computed (the
+# key-value cache); each prompt then costs only its own {term}`tokens <token>`. The next token is always the most likely one ({term}`temperature` 0):
+# a translation should not be a matter of luck.
 
 # %% [markdown]
 # ## How good is it?
 #
-# The `dev` prompts exist in every language, written by hand as it were, so a machine translation can be compared with them.
-# **chrF** counts how many runs of one to six characters the two texts share, from 0 to 100. It needs no word boundaries, which
-# makes it fair to Chinese, and it forgives inflection, which makes it fair to Turkish. It does not know meaning. For a sense of
-# scale we also score the laziest translator: the one that returns the English.
+# The `dev` prompts exist in every language, none of them made by this translator, so a machine translation can be compared with them.
+# **chrF** counts how many runs of one to six characters the two texts share, from 0 to 100. It needs no word boundaries, so it works for
+# Chinese, and a word with another ending still earns part of its marks, which helps with Turkish. It does not know meaning: a good translation in
+# other words scores low. And values of two languages cannot be compared. For a sense of scale we also score the laziest translator: the one that
+# returns the English.
 
 # %%
 from sacrebleu.metrics import CHRF
@@ -164,9 +168,10 @@ show_texts(
 # %% [markdown]
 # ## Which translations may stay
 #
-# A prompt in the wrong language teaches the wrong language. Two cheap checks catch most of it: the text must be identified as the
-# target among the 23 languages, and at least half of its letters must be in the script of the target. Text that merely copies
-# its source fails too. What is rejected is counted, never silently dropped.
+# A prompt in the wrong language teaches the wrong language. Two cheap checks guard against it: the text must be identified as the
+# target among the 23 languages ({term}`language identification`), and at least half of its letters must be in the script of the target. Text that
+# merely copies its source fails too. What is rejected is counted, never silently dropped. What these checks cannot see is whether a
+# translation still says what its source said.
 
 # %%
 pool = prompts.pool(run.profile.prompts)[: run.profile.budget.translation_prompts]
@@ -194,10 +199,11 @@ _ = run.save()
 # %% [markdown]
 # ## The result
 #
-# chrF by target language, with intervals over prompts: English is translated into every language by the same small model.
+# chrF by target language, each with its {term}`interval` over prompts. The same small model translates into every language.
 #
 # Recorded over all targets: {num}`23.8 chrF [20.5, 27.0], n = 70 <03_prompts_and_translation-cpu/chrf>`; copying the English gives {num}`7.02 chrF [6.48, 7.64], n = 70 <03_prompts_and_translation-cpu/chrf_copy>`.
 # Of the pool's translations a share of {num}`0.93 [0.86, 1.00], n = 42 <03_prompts_and_translation-cpu/kept_share>` passed the checks.
+# To be in the right language is not yet to be right.
 #
 # ```{runfigure} chrf 03_prompts_and_translation-cpu
 # ```
@@ -221,6 +227,9 @@ for name, some in (
     print(f"{name}: {e.value:.1f} [{e.lo:.1f}, {e.hi:.1f}] over {e.clusters} prompts")
 
 # %% [markdown]
+# Two intervals that overlap widely settle nothing. And a longer text gives chrF more to match, so even a clear difference need not mean that one
+# half was translated better.
+#
 # ## Summary
 #
 # - Prompts belong to a split for good; `pool` is what the machine translates.
@@ -228,5 +237,5 @@ for name, some in (
 # - chrF says how alike two texts look. Read samples beside it.
 # - Language and script are checked on every row, and what is rejected is counted.
 #
-# **What's next.** Chapter 04 answers the prompts: natively by a strong writer, and in English by a weak model whose words are then
-# translated as above.
+# **What's next.** Chapter 04 turns to answers: a strong writer's in each language, and a weak model's in English, which are then
+# translated as above. The translated prompts come back in chapter 08.

@@ -18,7 +18,7 @@
 # **You will be able to**
 #
 # - say who answers in the paper, who answers here, and why the contrast matters;
-# - draw answers from a language model: temperature, nucleus, one random number a token;
+# - draw answers from a language model: {term}`temperature`, nucleus ({term}`nucleus sampling`), one random number a {term}`token`;
 # - see {term}`translationese` with your own eyes, in several scripts;
 # - tell an answer that ended from one that was cut.
 #
@@ -29,13 +29,14 @@
 #
 # ## Overview
 #
-# A {term}`preference pair` needs two answers to one prompt. By its authors' account the paper pits answers of a strong multilingual
-# model, given in the language itself, against English answers of a weaker model that a machine then translated. A policy that learns to
-# prefer the first learns to move away from translated language.
+# A {term}`preference pair` needs two answers, or {term}`completions <completion>`, to one {term}`prompt`. By its authors' account the paper sets answers
+# of a strong multilingual model, given in the language itself, against English answers of a weaker model that a machine then translated [A]+[I]. A
+# {term}`policy` that learns to prefer the first is meant to move away from translated language [A].
 #
-# In the small profiles of this book the strong writer is the seed set's own reference answer, and the weak one is SmolLM2, a model
-# of 135 million parameters that speaks English in effect, translated by the translator of chapter 03. A third source is the
-# {term}`policy` itself: its own samples, which on-policy methods learn from. In the profiles with a hub all three are models.
+# In the small profiles of this book the {term}`strong generator` is the seed set's own {term}`reference` answer, and the {term}`weak generator` is SmolLM2,
+# a model of 135 million parameters that speaks English in effect, translated by the translator of chapter 03. A third source is the
+# policy itself: its own samples, which {term}`on-policy` methods learn from. Here they are samples of {term}`base`, with which every policy starts. In
+# the profiles that use a model hub all three are models.
 
 # %% tags=["parameters"]
 profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
@@ -62,8 +63,9 @@ sampling = run.profile.sampling.model_copy(update={"temperature": temperature})
 # ## One token at a time
 #
 # A language model gives a score to every token of its vocabulary. Divide the scores by the *temperature*, turn them into
-# probabilities, keep the smallest set of tokens that together hold 95 % of the mass (the *nucleus*), and let one random number choose
-# among them: walk along the cumulative probabilities until you pass the number. That is all of sampling. Here it is for one token.
+# probabilities, keep the smallest set of tokens that together hold 95 % of the mass (the *nucleus*), and let one random number between 0 and 1
+# choose among them: walk along the cumulative probabilities until you have passed that share of the nucleus. That is all of sampling. Here it is for
+# one token.
 
 # %%
 base = models.load(run.profile.models.base)
@@ -91,14 +93,16 @@ print(f"{int(nucleus.sum())} of {len(token):,} tokens are in the nucleus")
 print(f"the answer begins with {first!r}")
 
 # %% [markdown]
-# The package does the same for many rows at once, reads each prompt only once for all its samples, and lets finished rows leave the
-# batch. Each row's random numbers come from its own identity (the hash of model, prompt, settings and seed), so that another batch size
-# does not change them, and the answers are kept in a store under that identity: nothing is ever drawn twice.
+# The package does the same for many rows at once, reads a prompt once for those of its samples that share a {term}`batch`, and lets finished rows
+# leave it. Each row's random numbers come from its own identity (the hash of model, prompt, settings and {term}`seed`), so that another batch
+# size does not change them, though rounding may still turn a token here and there. The answers are kept in a store under that identity: what is there
+# is not drawn again.
 
 # %% [markdown]
 # ## Three ways to answer
 #
-# **Native.** The reference answers of the split `pref`, which no model here was trained on.
+# **Native** ({term}`native completion`). In the small profiles these are the references of the split `pref`. Neither {term}`SFT` nor the reward model of
+# chapter 05 ever sees them.
 
 # %%
 asked = [
@@ -116,8 +120,9 @@ else:
 len(native)
 
 # %% [markdown]
-# **Translated.** The weak model answers the English prompt, and the few-shot translator carries the answer over. SmolLM2 likes to talk: where the token
-# limit cuts it off, only its whole sentences are translated.
+# **Translated.** The weak model answers the English prompt, and the {term}`few-shot` translator carries the answer over. SmolLM2 likes to talk and the token
+# limit often cuts it off, so only the part up to its last full stop, question or exclamation mark is translated. In English that part
+# stands as it is.
 
 # %%
 weak = models.load(run.profile.models.weak)
@@ -126,9 +131,7 @@ weak_english = complete.run(
     run.store, weak, english, sampling, role="translated", seed=seed, block=budget.block
 )
 del weak
-translator = translate.FewShotTranslator(
-    models.load(run.profile.models.translator_model)
-)
+translator = translate.FewShotTranslator(models.load(run.profile.models.translator))
 translated = []
 for lang in run.languages:
     done = translate.run(
@@ -146,7 +149,7 @@ for lang in run.languages:
 del translator
 
 # %% [markdown]
-# **Policy.** Two samples of {term}`base` for each prompt, in the prompt's own language.
+# **Policy.** Two samples of base for each prompt, in the prompt's own language.
 
 # %%
 policy = complete.run(
@@ -179,15 +182,21 @@ run.table("completions", table)
 table.groupby(["role"], sort=False)[["cut", "in_language"]].mean().round(2)
 
 # %% [markdown]
-# An answer is *cut* when the token limit came before the end of its turn. A cut answer looks like a truncated one, so a
-# {term}`reward model` that has learned to dislike truncation will punish it for the limit and not for its words. Scripts that need more
-# tokens for the same content are cut first; that is why the share is recorded by role and watched through the book.
+# An answer is *cut* when the token limit came before the end of its turn ({term}`truncation`). A cut answer looks like one that was truncated on
+# purpose, so a {term}`reward model` that has learned to dislike truncation will punish it for the limit and not for its words. Languages that need more
+# tokens for the same content are cut first (chapter 02). So the mark is kept with the answers, here and in chapters 07 and 08, and the share is worth a
+# look by language as well as by role. For the role *translated* the mark says that the English answer was cut; its broken last sentence was dropped before translation.
 
 # %%
 for role, some in table.groupby("role", sort=False):
     for name in ("cut", "in_language"):
         e = stats.clustered_share(list(some[name]), list(some.prompt_id))
         run.estimate(f"{name}_{role}", e)
+for lang, some in table[table.role == "policy"].groupby("lang", sort=False):
+    run.estimate(
+        f"cut_policy[{lang}]",
+        stats.clustered_share(list(some["cut"]), list(some.prompt_id)),
+    )
 length = (
     table.assign(characters=table.text.str.len())
     .groupby(["lang", "role"], sort=False)["characters"]
@@ -204,13 +213,14 @@ _ = run.save()
 # Recorded: a share of {num}`0.20 [0.08, 0.35], n = 96 <04_completions-cpu/cut_policy>` of the policy's answers was cut by the limit, and
 # {num}`0.90 [0.81, 0.99], n = 48 <04_completions-cpu/in_language_translated>` of the translated ones were in the language that they claim.
 #
-# The same question in each language: the native answer, the translated one, and one sample of the policy. The translated column reads
-# like English in foreign words, where it is in the language at all; the policy is fluent, mostly on the subject, and often wrong.
+# The table below has one prompt's native and translated answers as recorded. The cell under it sets the answers to one question side by side in each language: the native
+# one, the translated one, and one sample of the policy. To our eyes the translated column reads like English in foreign words, where it is in the
+# language at all, and the policy's sentences sound like the language while often making little sense. No native speaker has judged them.
 #
-# ```{runtable} 04_completions-cpu completions
-# :columns: lang, role, prompt, text
+# ```{runtable} 06_pairs_and_mixtures-cpu pairs
+# :columns: lang, prompt, chosen, rejected
 # :rows: 8
-# :caption: Recorded completions, first rows
+# :caption: The native answer (chosen) and the translated one (rejected) to one prompt, as chapter 06 pairs them by role
 # ```
 
 # %%
@@ -240,9 +250,12 @@ alike = own.apply(lambda pair: CHRF().sentence_score(pair[0], [pair[1]]).score)
 alike.groupby("lang", sort=False).mean().round(1)
 
 # %% [markdown]
+# A low temperature leaves nearly all of the probability with the likeliest tokens, so the two samples should become more alike and chrF should rise. At
+# temperature 0 they are one and the same text.
+#
 # ## Summary
 #
-# - Native, translated, policy: three sources of answers, and the paper's contrast is the first against the second.
+# - Native, translated, policy: three sources of answers, and the paper's contrast is the first against the second [A]+[I].
 # - Sampling is one random number a token; tied to the row's identity, it is reproducible whatever the batch.
 # - Cut answers and answers in another language are marked, because rewards and judges will trip over them.
 #

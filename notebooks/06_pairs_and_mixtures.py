@@ -19,7 +19,7 @@
 #
 # - turn completions into preference pairs by role, by reward, and at random as a control;
 # - say how often the "worse" source wins under the reward model, and why that share must be shown;
-# - share a budget of pairs among languages, as the paper's EN-1, ML-5 and ML-23 do;
+# - share a budget of pairs among languages, in the mixtures EN-1, ML-5 and ML-23;
 # - keep the same pair recognisable in every mixture.
 #
 # **Before this chapter**
@@ -28,9 +28,10 @@
 #
 # ## Overview
 #
-# A {term}`preference pair` says: to this prompt, answer A is better than answer B. The paper ranks completions with a reward model; by role, the native
-# answer would always be chosen. How its pairs were chosen is not known, so the book makes both kinds and counts how often they disagree. Then it
-# builds {term}`mixture`s: the same number of pairs drawn from one language, from five, or from all.
+# A {term}`preference pair` says: to this {term}`prompt`, the {term}`chosen` answer is better than the {term}`rejected` one. The paper ranks
+# {term}`completions <completion>` with a {term}`reward model` [S]. One could also go by role: then the native answer is always chosen. Which of the two
+# decided in the paper is unknown, so the book makes both kinds and counts how often they disagree. Then it builds {term}`mixtures <mixture>`: the same
+# number of pairs drawn from one language, five, or all.
 
 # %% tags=["parameters"]
 profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
@@ -54,7 +55,7 @@ reward = RewardModel.from_adapter(run.profile.models.base, run.input_dir("05/rew
 # %% [markdown]
 # ## Score everything
 #
-# Every completion gets its reward, once; the store remembers.
+# Every completion gets its {term}`reward`, once; the store remembers.
 
 # %%
 asked = {
@@ -75,8 +76,9 @@ completions.groupby(["lang", "role"], sort=False)["reward"].mean().unstack().rou
 # ## Three rules
 #
 # - **role**: native over translated, whatever the reward model thinks;
-# - **reward**: the highest reward over the lowest, among all four completions of a prompt;
-# - **random**: two of them in random order. Nothing can be learned from it, and a method that "improves" on it is fooling us.
+# - **reward**: the highest reward over the lowest, among all completions of a prompt (four: one native, one translated, two of the policy);
+# - **random**: two of them in random order, a {term}`negative control`. It says nothing about which answer is better, so a method that "improves" on it is
+#   fooling us.
 
 # %%
 rows = [
@@ -97,7 +99,8 @@ table.groupby(["rule", "lang"], sort=False).size().unstack(0)
 # %% [markdown]
 # ## How often does the translated answer win?
 #
-# Among the role pairs, the reward model may well prefer the side that the rule rejects. A share of one half would mean that it sees no difference.
+# Among the role pairs, the reward model may well prefer the side that the rule rejects, although chapter 05 taught it with some pairs of this very kind,
+# on other prompts. A share of one half would mean that the role tells nothing about what the model prefers.
 
 # %%
 role = table[table.rule == "role"].assign(
@@ -113,8 +116,8 @@ long = table.assign(
 long.groupby("rule", sort=False)[["chosen_length", "rejected_length"]].mean().round(0)
 
 # %% [markdown]
-# Length is the first thing to look at in any set of pairs: if the chosen side is longer throughout, a policy learns to be long and a reward
-# model learns to count.
+# Length is the first thing to look at in any set of pairs: if the chosen side is longer throughout, a {term}`policy` can learn to be long, and a reward
+# model to count. Below are some reward pairs in which the native answer was not chosen.
 
 # %%
 some = (
@@ -127,8 +130,9 @@ show_texts(some[["lang", "prompt", "chosen", "rejected"]].head(4))
 # %% [markdown]
 # ## Mixtures
 #
-# EN-1 is English alone, ML-5 five languages, ML-23 all of them, and at a fixed total each language of ML-23 gets a twenty-third. The paper does not name
-# its five; the book takes English, Vietnamese, German, Turkish and Portuguese. A mixture is cut to the profile's languages and says so in its name.
+# EN-1 is English alone, ML-5 five languages, ML-23 all of them. The book gives each language of a mixture the same share of the total; that the paper did
+# so too is a guess [I]. Its five languages are unknown; the book takes English, Vietnamese, German, Turkish and Portuguese. A mixture is cut to the
+# profile's languages and says so in its name.
 
 # %%
 total = min(run.profile.budget.train_pairs, int((table.rule == "reward").sum()))
@@ -149,8 +153,9 @@ run.table("mixtures", mixtures)
 mixtures.groupby(["label", "lang"], sort=False).size().unstack(0)
 
 # %% [markdown]
-# An impossible budget is refused with the number that is missing, rather than filled with repeats: forty English pairs cannot be made from six English
-# prompts. A pair's identity is the hash of its two sides, so a pair that sits in two mixtures is known to be the same.
+# An impossible budget is refused with the number that is missing, rather than filled with repeats: six English prompts give six English pairs and not
+# two dozen, so under `cpu` there is no EN-1. A pair's identity is the hash of its two sides, so a pair that sits in two mixtures is known to be the
+# same.
 
 # %%
 run.metric("pairs", len(table), n=len(table))
@@ -168,7 +173,8 @@ plots.translated_wins([run.id])
 # %% [markdown]
 # ## Exercise
 #
-# **Goal.** Keep only the reward pairs whose margin (chosen minus rejected reward) is above the median. Which roles stand on the chosen side before and after?
+# **Goal.** Keep only the reward pairs whose margin (chosen minus rejected reward) is above the median. Which roles stand on the chosen side before and
+# after? (Two of a prompt's four completions are the policy's, so by chance alone half of the chosen ones would be.)
 
 # %% tags=["solution", "hide-input"]
 by_reward = table[table.rule == "reward"].assign(
@@ -185,7 +191,7 @@ pd.DataFrame(
 # %% [markdown]
 # ## Summary
 #
-# - A rule makes pairs; the random rule is the control that every result must beat.
+# - A rule makes pairs; the random rule is the control that a result must beat.
 # - Where role and reward disagree, the share is shown with its interval.
 # - Mixtures share a fixed total among languages; pairs keep their identity.
 #

@@ -19,20 +19,24 @@
 #
 # - write the {term}`DPO` loss in ten lines and check it against the library to the last digits;
 # - say what {term}`beta` does;
-# - train a policy on preference pairs with a LoRA adapter, the {term}`reference` being the same model with the adapter off;
+# - train a {term}`policy` on {term}`preference pairs <preference pair>` with a {term}`LoRA` {term}`adapter`, the {term}`reference` being the same model with the
+#   adapter off;
 # - read the curves: what should rise, what should fall, what should worry you.
 #
 # **Before this chapter**
 #
 # - chapter 06: the pairs;
-# - log-probabilities of a text under a language model.
+# - the {term}`log-probability` of a text under a language model.
 #
 # ## Overview
 #
-# {term}`RLHF` as first practised trains a reward model and then a policy against it. Direct preference optimisation {cite:p}`rafailov2023dpo` skips the
-# middle: the policy's own log-probabilities, measured against a frozen reference, act as the reward, and the Bradley-Terry loss of chapter 05 is
-# applied to them directly. It needs pairs and nothing else; no text is generated during training. That makes it cheap, and it makes it
-# {term}`off-policy`: it learns from answers that somebody else wrote.
+# {term}`RLHF` as first practised trains a {term}`reward model` and then a policy against it. Direct preference optimisation {cite:p}`rafailov2023dpo` skips
+# the middle: the policy's own log-probabilities, measured against a frozen reference, act as the {term}`reward`, and the Bradley-Terry loss of chapter 05 is
+# applied to them directly. It needs pairs and the reference, and nothing else; no text is generated during training. That makes it cheap, and it makes it
+# {term}`off-policy`: it learns from answers that were written beforehand, usually by somebody else.
+#
+# This chapter trains on the pairs that chapter 06 made by reward. Some of their answers are samples of {term}`base`, which is also where the policy starts;
+# the others are native or translated.
 
 # %% tags=["parameters"]
 profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
@@ -74,11 +78,11 @@ print(f"{len(chosen_pairs)} pairs of {members['label'].iloc[0]}")
 # %% [markdown]
 # ## The loss in ten lines
 #
-# Call $\pi$ the policy, $\pi_\text{ref}$ the reference, $y_w$ the chosen and $y_l$ the rejected answer to the prompt $x$:
+# Call $\pi$ the policy, $\pi_\text{ref}$ the reference, $y_w$ the {term}`chosen` and $y_l$ the {term}`rejected` answer to the {term}`prompt` $x$:
 #
 # $$\mathcal{L} = -\log \sigma\left(\beta \left[\log\frac{\pi(y_w|x)}{\pi_\text{ref}(y_w|x)} - \log\frac{\pi(y_l|x)}{\pi_\text{ref}(y_l|x)}\right]\right)$$
 #
-# First, the log-probability of an answer: the sum over its tokens, the prompt's tokens not counted.
+# The bracket is called the *margin*. First, the log-probability of an answer: the sum over its {term}`tokens <token>`, the prompt's tokens not counted.
 
 
 # %%
@@ -151,8 +155,9 @@ trainer = model = None  # frees their memory
 #
 # ## What beta does
 #
-# The gradient of the loss pushes the chosen answer up and the rejected one down, and it fades once beta times the margin is large. A small beta lets the
-# policy run far from the reference before it is satisfied; a large one stops it early.
+# The {term}`gradient` of the loss pushes the chosen answer up and the rejected one down, and it fades once beta times the margin is large. A small beta lets
+# the policy run far from the reference before it is satisfied; a large one stops it early. The table gives $\sigma(-\beta m)$, the factor by which a pair's
+# push has shrunk when its margin is $m$.
 
 # %%
 margins = torch.linspace(0, 40, 5)
@@ -164,8 +169,9 @@ pd.DataFrame(
 # %% [markdown]
 # ## Training
 #
-# One pass over the pairs. The adapter is all that is trained; switching it off gives the reference, so no second model is held in memory. A
-# checkpoint is written at every step, so an interrupted training goes on and ends in the same weights.
+# One {term}`epoch`, that is one pass over the pairs. The adapter is all that is trained; switching it off gives the reference, so no second model is held in
+# memory. A checkpoint is written at every step, so an interrupted training goes on and, on the same machine, ends in the same weights. A finished adapter is
+# kept, and the same pairs, settings and {term}`seed` are not trained again. With `four_bit` the frozen weights are stored in {term}`NF4` ({term}`QLoRA`).
 
 # %%
 config = run.profile.dpo.model_copy(update={"beta": beta})
@@ -176,7 +182,7 @@ log = pd.DataFrame(
             "step": r["step"],
             "loss": r["loss"],
             "margin": r["rewards/margins"],
-            "chosen log-probability": r["logps/chosen"],
+            "chosen reward": r["rewards/chosen"],
         }
         for r in trained.log
         if "loss" in r
@@ -187,8 +193,10 @@ run.keep("policy", trained.adapter)
 log.iloc[[0, len(log) // 2, -1]].round(3)
 
 # %% [markdown]
-# Three curves to read together. The loss should fall and the margin rise: that is what was asked for. The chosen log-probability should not fall
-# much. When it does, the policy makes the margin by pushing *both* answers down, the rejected one faster, and its text decays although the loss looks fine.
+# Three curves to read together. The loss should fall and the margin rise: that is what was asked for. (TRL's margin is beta times the one above.) The third is
+# the chosen answer's implicit {term}`reward`, beta times its log-probability ratio to the reference. It starts at zero and should not fall far below: when it does,
+# the policy makes its margin by pushing *both* answers down, the rejected one faster, and its text may decay although the loss looks fine. Every step
+# sees other pairs, so only a trend over many steps means anything.
 
 # %%
 last = log.tail(max(1, len(log) // 4))
@@ -200,7 +208,8 @@ run.metric("loss_difference_to_trl", abs(ours - stock), n=2, unit="nats")
 # %% [markdown]
 # ## Its answers
 #
-# The policy answers the `dev` prompts; chapter 10 lets a judge compare them with those of base.
+# The policy answers the `dev` prompts; chapter 10 lets a {term}`judge` compare them with those of base. (Also after `four_bit` the answers are given by
+# the base that is not quantised, with the adapter on top.)
 
 # %%
 from mlpo.models import load
@@ -261,6 +270,6 @@ assert torch.isclose(logp.grad[0], expected)
 #
 # - DPO is the Bradley-Terry loss on log-probability ratios; ten lines give TRL's number.
 # - Beta says how far from the reference the policy may go.
-# - Watch the chosen log-probability beside the loss.
+# - Watch the reward of the chosen answer beside the loss.
 #
 # **What's next.** Chapter 08 does without pairs: the policy answers, the reward model scores, and the policy learns from its own samples.

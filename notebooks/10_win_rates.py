@@ -18,20 +18,23 @@
 # **You will be able to**
 #
 # - compare two models with a {term}`judge` and say what that judge can and cannot see;
-# - report win, tie and loss, and a paired difference, with intervals clustered by prompt;
-# - use a negative control: the same model against itself;
+# - report win, tie and loss ({term}`Win / Tie / Loss`), and a {term}`paired difference`, with intervals clustered by prompt ({term}`clustered interval`);
+# - use a {term}`negative control`: the same model against itself;
 # - say "inconclusive at this scale" and mean it.
 #
 # **Before this chapter**
 #
-# - chapter 01: why 200 prompts in 23 languages are not 4,600 independent prompts;
-# - chapters 07 and 08: the two policies.
+# - chapter 01: why 200 prompts in 23 languages are not 4,600 independent judgements;
+# - chapters 07 and 08: the two {term}`policies <policy>`.
 #
 # ## Overview
 #
-# The paper's results are win rates given by a large language model. This book's small profiles have none at hand, so they use an *embedded judge*: a few measured
-# features of an answer, combined with weights that were fitted on `dev` to pairs of known order. It is a {term}`proxy`. It knows nothing of the reward model
-# of chapter 05, shares no weights with it, and its blind spots are shown before its verdicts.
+# The paper's results are {term}`win rates <win rate>` given by a large language model [S]. This book's small profiles have none at hand, so they use an
+# *embedded judge*: a few measured features of an answer, combined with weights that were fitted on `dev` to pairs of known order. It is a {term}`proxy`. It
+# does not look at the rewards of chapter 05, and must not, for a policy was trained against them. Yet the two are no strangers: both learned with the same
+# kinds of spoiled answers, and the judge measures fluency with the model that {term}`base` was made of. So it is tested before its verdicts are shown.
+#
+# Everything here is measured on `dev`. The split `test` stays closed ({term}`split`).
 
 # %% tags=["parameters"]
 profile: str = "cpu"  # smoke | cpu | laptop | gpu | paper; or a YAML file
@@ -42,7 +45,7 @@ inputs: str = "recorded"  # recorded | build; where the policies' answers come f
 import numpy as np
 import pandas as pd
 
-from mlpo import chapters, models, plots
+from mlpo import MlpoError, chapters, models, plots
 from mlpo.corruptions import KINDS, corrupt
 from mlpo.data import complete, prompts
 from mlpo.display import show_texts
@@ -61,9 +64,10 @@ ids = [p.id for p in dev]
 # %% [markdown]
 # ## The judge
 #
-# Six features, each "higher is better": nearness to the reference under a multilingual sentence encoder; closeness of the text's bits per character, under the
-# frozen pretrained model, to the level of good text; little overlap with the prompt; little repetition; a proper ending; a length near the reference's. An answer that
-# is not in the prompt's language loses, whatever else it does. The score is in log-odds: on the pairs it was fitted to, a difference of 1 means odds of e to 1.
+# Six features, each "higher is better": nearness to the {term}`reference` under a multilingual sentence {term}`encoder`; {term}`fluency`, the closeness of the
+# text's bits per character, under the frozen {term}`pretrained` model, to the level of the references; little overlap with the prompt; little repetition; a
+# proper ending; a length near the reference's. An answer that is not in the prompt's language has 5 points taken off its score, more than another fault usually
+# costs. The score is in log-odds: on the pairs it was fitted to, a difference of 1 means odds of e to 1.
 
 # %%
 embedded = judge.EmbeddedJudge(
@@ -76,8 +80,9 @@ pd.Series(
 # %% [markdown]
 # ## Can it see what is worse?
 #
-# For each `dev` prompt the reference is set against itself spoiled, as in chapter 05. A judge that cannot order these pairs cannot be trusted with finer
-# differences. (The weights were fitted to such pairs of the same split: these shares are on the kind side.)
+# For each `dev` prompt the reference is set against itself spoiled ({term}`corruption`), as in chapter 05. A judge that cannot order these pairs cannot be
+# trusted with finer differences. A judge that can has passed an easy test, and for two reasons: its weights were fitted to such pairs of the same split, and the
+# better side *is* the reference by which it measures nearness and length. Between two answers of a model, neither of them the reference, it sees less.
 
 # %%
 reference_scores = dict(
@@ -111,8 +116,9 @@ validity.pivot_table(index="kind", columns="lang", values="right", sort=False)[
 #
 # ## The answers
 #
-# Base answers the same prompts twice. The first answer is what the policies are compared with; the second shows how far two answers of the *same* model lie
-# apart, which sets the margin of a tie (the median of those differences) and serves as the negative control.
+# Base answers the same prompts twice. The first answer is what the policies are compared with. The second is the negative control, and shows how far two
+# answers of the *same* model lie apart: the median size of these differences is the {term}`tie margin`. So about half of base's matches against itself are
+# {term}`ties <tie>` by construction.
 
 # %%
 base = models.load(run.profile.models.base)
@@ -133,6 +139,10 @@ answers = {
 }
 for policy, source in (("dpo", "07/answers"), ("rloo", "08/answers")):
     given = run.input(source).set_index(["prompt_id", "lang"])["text"]
+    if missing := [p.id for p in dev if (p.id, p.lang) not in given.index]:
+        raise MlpoError(
+            f"{source} has no answer to {missing[0]}: rebuild it (--upstream)."
+        )
     answers[policy] = [given[p.id, p.lang] for p in dev]
 scores = {name: np.array(embedded.score(dev, texts)) for name, texts in answers.items()}
 margin = float(np.median(np.abs(scores["base again"] - scores["base"])))
@@ -142,7 +152,7 @@ run.metric("tie_margin", margin, n=len(dev), unit="log-odds")
 # ## Differences
 #
 # For each prompt and language: the policy's score minus base's. The same prompt recurs in every language and its answers share their luck, so the interval
-# draws *prompts* anew, all their languages together.
+# draws *prompts* anew, all their languages together (a {term}`bootstrap`).
 
 # %%
 rows = []
@@ -191,6 +201,10 @@ _ = run.save()
 # Recorded, wins minus losses against base: DPO {num}`−0.10 [−0.27, +0.07], n = 80 <10_win_rates-cpu/delta_dpo>`; RLOO {num}`−0.01 [−0.23, +0.20], n = 80 <10_win_rates-cpu/delta_rloo>`; base against
 # itself {num}`+0.00 [−0.15, +0.15], n = 80 <10_win_rates-cpu/delta_base_again>`.
 #
+# The paired difference of the judge's score, which is the book's primary outcome: DPO {num}`−0.17 log-odds [−0.35, +0.01], n = 80 <10_win_rates-cpu/difference_dpo>`;
+# RLOO {num}`−0.02 log-odds [−0.33, +0.30], n = 80 <10_win_rates-cpu/difference_rloo>`; base against itself
+# {num}`−0.10 log-odds [−0.39, +0.20], n = 80 <10_win_rates-cpu/difference_base_again>`.
+#
 # ```{runfigure} win_rates 10_win_rates-cpu
 # ```
 
@@ -198,8 +212,9 @@ _ = run.save()
 plots.win_rates([run.id])
 
 # %% [markdown]
-# The row *base again* must straddle zero: it is the same model with other random numbers. A policy whose interval contains zero has not been shown to differ from
-# base; with this few prompts that is the likely outcome, and it is not the same as having been shown to be equal.
+# The interval of *base again* should contain zero: it is the same model with other random numbers. (One 95 % interval in twenty misses the truth.) A policy whose
+# interval contains zero has not been shown to differ from base; with this few prompts that is the likely outcome, and it is not the same as having been shown to
+# be equal. The next figure has an interval for each policy and language. Among so many, some miss zero by luck, and the figure does not correct for that.
 #
 # ```{runfigure} score_change 10_win_rates-cpu
 # ```
@@ -232,22 +247,27 @@ show_texts(
 # %% [markdown]
 # ## Exercise
 #
-# **Goal.** How much narrower would the interval look if one forgot that prompts recur in every language? Compute it with every comparison as its own cluster.
+# **Goal.** What becomes of the interval if one forgets that prompts recur in every language? Say what you expect, then compute it with every comparison as its
+# own cluster.
 
 # %% tags=["solution", "hide-input"]
-difference = list(scores["dpo"] - scores["base"])
-for name, clusters in (
-    ("clustered by prompt", ids),
-    ("every comparison its own", [str(i) for i in range(len(ids))]),
-):
-    e = stats.clustered_mean(difference, clusters)
-    print(f"{name}: {e.value:+.2f} [{e.lo:+.2f}, {e.hi:+.2f}]")
+for name in ("dpo", "rloo"):
+    difference = list(scores[name] - scores["base"])
+    for how, clusters in (
+        ("by prompt", ids),
+        ("each alone", list(map(str, range(len(ids))))),
+    ):
+        e = stats.clustered_mean(difference, clusters)
+        print(f"{name}, clustered {how}: {e.value:+.2f} [{e.lo:+.2f}, {e.hi:+.2f}]")
 
 # %% [markdown]
+# The expectation is a narrower interval: what recurs is counted as new. But the width of an interval is an estimate too, and with this few prompts it is a
+# noisy one, so in a single run it can come out the other way round. That is why chapter 01 repeats the evaluation some hundred times.
+#
 # ## Summary
 #
 # - A judge is an instrument: show its validity before its verdicts.
 # - Paired differences, clustered by prompt; ties by a margin fixed from base against itself.
 # - The same model against itself is the row that keeps everyone honest.
 #
-# **What's next.** Later chapters ask the paper's questions with longer, recorded runs.
+# **What's next.** The chapters that are planned after this one ask the paper's questions with longer, recorded runs.

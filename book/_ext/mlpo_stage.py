@@ -34,7 +34,9 @@ def stage(app: Sphinx, config: Config) -> None:
 
 def staged(name: str, executed: Path | None) -> str:
     """The notebook of a chapter as the book shows it, as JSON text: executed, or its source alone."""
-    notebook = nbformat.read(executed, as_version=4) if executed else chapters.read(name)
+    notebook = chapters.read(name)
+    if executed:
+        graft(notebook, nbformat.read(executed, as_version=4))
     notebook.metadata = {
         "kernelspec": notebook.metadata.get("kernelspec", {}),
         "language_info": {"name": "python", "pygments_lexer": "ipython3"},
@@ -50,6 +52,20 @@ def staged(name: str, executed: Path | None) -> str:
     closing = [markdown("book-provenance", f"```{{provenance}} {name}\n```")]
     notebook.cells[1:] = boxes + overview + notebook.cells[1:] + closing
     return nbformat.writes(notebook) + "\n"
+
+
+def graft(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> None:
+    """Put the outputs of an execution into the chapter as it reads now: prose may have changed since, code has not."""
+    ran = [cell for cell in executed.cells if cell.cell_type == "code"]
+    injected = [cell for cell in ran if "injected-parameters" in cell.metadata.get("tags", [])]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell, done in zip(code, (cell for cell in ran if cell not in injected), strict=False):
+        if cell.source == done.source:
+            cell.outputs, cell.execution_count = done.outputs, done.execution_count
+    for position, cell in enumerate(notebook.cells):
+        if "parameters" in cell.metadata.get("tags", []):
+            notebook.cells[position + 1 : position + 1] = injected
+            break
 
 
 def markdown(identity: str, source: str) -> nbformat.NotebookNode:

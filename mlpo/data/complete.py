@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mlpo.models import Loaded, digest
@@ -48,9 +49,10 @@ def run(
 
 
 def whole_sentences(text: str) -> str:
-    """`text` up to its last full stop, question or exclamation mark; all of it where there is none."""
-    ends = [text.rfind(mark) for mark in ".!?"]
-    return text[: max(ends) + 1] if max(ends) >= 0 else text
+    """`text` on one line, up to its last sentence end (not a list's number); all of it where there is none."""
+    text = " ".join(text.split())
+    ends = [match.end() for match in re.finditer(r"(?<!\d)[.!?](?=\s|$)", text)]
+    return text[: ends[-1]] if ends else text
 
 
 def references(prompts: Sequence[Prompt]) -> list[Completion]:

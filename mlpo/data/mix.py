@@ -10,7 +10,7 @@ from mlpo.data.pair import Pair
 from mlpo.errors import MlpoError
 from mlpo.languages import LANGUAGES
 
-# The paper does not name the five languages of ML-5; these are the book's own choice (all in Latin script).
+# Which five languages the paper's ML-5 has is unknown; these are the book's own choice (all in Latin script).
 MIXTURES: dict[str, tuple[str, ...]] = {
     "EN-1": ("en",),
     "ML-5": ("en", "vi", "de", "tr", "pt"),

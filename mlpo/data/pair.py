@@ -50,7 +50,8 @@ def make(
             raise MlpoError(f"A completion answers prompt {prompt_id!r} in {lang!r}, which is not among the prompts given.")
         if both := _choose(list(group), rule, seed):
             (chosen, r_chosen), (rejected, r_rejected) = both
-            identity = digest({"step": "pair", "version": STEP_VERSION, "sides": [chosen.id, rejected.id]})
+            texts = [prompt.text, chosen.text, rejected.text]
+            identity = digest({"step": "pair", "version": STEP_VERSION, "sides": [chosen.id, rejected.id], "texts": texts})
             pairs.append(
                 Pair(
                     identity, prompt_id, lang, rule, prompt.text, chosen.text, rejected.text, chosen.role, rejected.role,

@@ -12,6 +12,7 @@ from mlpo.errors import MlpoError
 from mlpo.records import Prompt
 
 SEED = paths.PACKAGE / "data" / "seed"
+SURE = 40  # characters from which language identification is relied on
 SPLITS = ("sft", "rm", "pref", "pool", "dev", "test")
 
 
@@ -39,7 +40,7 @@ def read_jsonl(path: Path) -> list[Prompt]:
         raise MlpoError(f"{path}, byte {error.start}: not valid UTF-8; save the file as UTF-8.") from None
     prompts: list[Prompt] = []
     seen: set[str] = set()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -50,7 +51,7 @@ def read_jsonl(path: Path) -> list[Prompt]:
             first = error.errors()[0]
             raise MlpoError(f"{path}, line {number}, {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
         languages.get(row.lang)
-        if languages.script_share(row.text, row.lang) < 0.5:
+        if any(c.isalpha() for c in row.text) and languages.script_share(row.text, row.lang) < 0.5:
             raise MlpoError(
                 f"{path}, line {number}: the text of {row.id!r} is not in the script of {row.lang!r}; correct `lang` or the text."
             )
@@ -60,14 +61,12 @@ def read_jsonl(path: Path) -> list[Prompt]:
         prompts.append(Prompt(**row.model_dump()))
     if not prompts:
         raise MlpoError(f"The prompt file {path} is empty: it needs at least one row.")
-    wrong = [
-        prompt
-        for prompt, found in zip(prompts, languages.identify([f"{p.text} {p.reference}" for p in prompts]), strict=True)
-        if found != prompt.lang
-    ]
-    if wrong:
+    long = [p for p in prompts if len(p.text) + len(p.reference) >= SURE]  # a few words are too little to identify
+    found = languages.identify([f"{p.text} {p.reference}" for p in long])
+    if wrong := [prompt for prompt, lang in zip(long, found, strict=True) if lang != prompt.lang]:
+        ids = ", ".join(p.id for p in wrong[:5])
         raise MlpoError(
-            f"{path}: {len(wrong)} row(s) are not in the language they name, first {wrong[0].id!r} ({wrong[0].lang!r}); "
+            f"{path}: {len(wrong)} row(s) are not in the language they name, first {ids} ({wrong[0].lang!r}); "
             "correct `lang` or the text."
         )
     return prompts

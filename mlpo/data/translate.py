@@ -49,12 +49,13 @@ class FewShotTranslator:
 
 def run(store: Store, translator: FewShotTranslator, texts: Sequence[Text], target: str, block: int) -> dict[str, str]:
     """Translations of English `texts` by text id; what the store holds is not made again."""
-    options = translator.sampling.model_dump()
-    ids = {
-        item_id("translate", STEP_VERSION, [digest(text.text), target], translator.loaded.fingerprint, options): text
-        for text in texts
-    }
     if target == "en":
         return {text.id: text.text for text in texts}
-    done = store.complete("translate", ids, lambda _, some: translator.translate(some, "en", target), block)
-    return {text.id: done[item] for item, text in ids.items()}
+    options, shots = translator.sampling.model_dump(), digest(translator.shots("en", target))
+    ids = [
+        item_id("translate", STEP_VERSION, [digest(text.text), target, shots], translator.loaded.fingerprint, options)
+        for text in texts
+    ]
+    items = dict(zip(ids, texts, strict=True))  # equal texts are one item
+    done = store.complete("translate", items, lambda _, some: translator.translate(some, "en", target), block)
+    return {text.id: done[item] for item, text in zip(ids, texts, strict=True)}

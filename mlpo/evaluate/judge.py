@@ -1,6 +1,6 @@
 """The embedded judge: a proxy for an LLM judge that needs no network, and is independent of the reward model.
 
-Similarity to a reference alone is blind: a shuffled reference or a copy of the prompt comes near it. So five features are
+Similarity to a reference alone is blind: a shuffled reference or a copy of the prompt comes near it. So six features are
 combined with weights fitted on `dev` to pairs of known order (Bradley-Terry), and an answer in the wrong language loses.
 It is a proxy: what it says holds as far as its validity table (chapter 10) goes.
 """

@@ -76,4 +76,7 @@ def win_rate(differences: Sequence[float], clusters: Sequence[str], margin: floa
     sign = np.where(np.abs(array) < margin, 0, np.sign(array))
 
     win, tie, loss = (clustered_share(list(sign == which), clusters) for which in (1, 0, -1))
-    return WinRate(win, tie, loss, _within(clustered_mean(list(sign), clusters), -1, 1))
+    delta = _within(clustered_mean(list(sign), clusters), -1, 1)
+    if delta.lo == delta.hi:  # nothing varied: what the shares leave open, wins minus losses leave open too
+        delta = replace(delta, lo=win.lo - loss.hi, hi=win.hi - loss.lo)
+    return WinRate(win, tie, loss, delta)

@@ -57,7 +57,7 @@ def train(pairs: Sequence[Pair], config: Training, seed: int = 0, model: str = "
             "version": STEP_VERSION,
             "model": fingerprint(model),
             "four_bit": four_bit,
-            "pairs": [pair.id for pair in pairs],
+            "pairs": digest(to_trl(pairs)),
             "config": config.model_dump(),
             "seed": seed,
         }

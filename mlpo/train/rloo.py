@@ -32,6 +32,41 @@ def advantages(rewards: torch.Tensor) -> torch.Tensor:
     return rewards - others
 
 
+def make_trainer(
+    prompts: Sequence[Prompt],
+    reward: RewardModel,
+    config: Training,
+    sampling: Sampling,
+    samples: int,
+    folder: Path,
+    seed: int = 0,
+    model: str = "base",
+) -> RLOOTrainer:
+    """TRL's trainer with `reward`; its loss is of the policy that samples, with the logits divided by the temperature."""
+    loaded = load(model)
+
+    def score(prompts: list[Any], completions: list[Any], **_: Any) -> list[float | None]:
+        return [*reward.score_texts([p[-1]["content"] for p in prompts], [c[0]["content"] for c in completions])]
+
+    return RLOOTrainer(
+        model=loaded.model,
+        reward_funcs=score,
+        args=RLOOConfig(
+            output_dir=str(folder),
+            num_generations=samples,
+            max_completion_length=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            beta=config.beta,
+            disable_dropout=True,
+            **common.arguments(config, seed, micro_batch=config.batch),
+        ),
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": p.text}]} for p in prompts]),
+        processing_class=loaded.tokenizer,
+        peft_config=common.lora(config),
+    )
+
+
 def train(
     prompts: Sequence[Prompt],
     reward: RewardModel,
@@ -61,28 +96,5 @@ def train(
         }
     )
 
-    def score(prompts: list[Any], completions: list[Any], **_: Any) -> list[float | None]:
-        return [*reward.score_texts([p[-1]["content"] for p in prompts], [c[0]["content"] for c in completions])]
-
-    def make_trainer(folder: Path) -> RLOOTrainer:
-        loaded = load(model)
-        arguments = common.arguments(config, seed, micro_batch=config.batch)
-        return RLOOTrainer(
-            model=loaded.model,
-            reward_funcs=score,
-            args=RLOOConfig(
-                output_dir=str(folder),
-                num_generations=samples,
-                max_completion_length=sampling.max_new_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                beta=config.beta,
-                disable_dropout=True,
-                **arguments,
-            ),
-            train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": p.text}]} for p in prompts]),
-            processing_class=loaded.tokenizer,
-            peft_config=common.lora(config),
-        )
-
-    return common.run(identity, make_trainer)
+    make = lambda folder: make_trainer(prompts, reward, config, sampling, samples, folder, seed, model)
+    return common.run(identity, make)

@@ -9,7 +9,7 @@ import time
 import nbformat
 import pytest
 
-from mlpo import MlpoError, chapters, paths
+from mlpo import MlpoError, chapters, cli, paths
 
 NAMES = chapters.names()
 
@@ -99,6 +99,21 @@ def test_sync_takes_over_what_jupyterlab_saved_and_strips_outputs(copied):
     assert '"outputs": []' in pair.read_text()
     assert "random-" not in pair.read_text()
     assert chapters.sync() == []
+
+
+def test_the_sync_command_keeps_an_edit_of_jupyterlab_beside_a_stale_number(copied, monkeypatch):
+    source, pair = copied
+    monkeypatch.setattr(paths, "ROOT", source.parent)
+    text = source.read_text()
+    source.write_text(re.sub(r"(\{num\}`)[^<]*", r"\g<1>0.5, n = 1 ", text))
+    chapters.sync()
+    saved = nbformat.read(pair, as_version=4)
+    saved.cells[0].source += "\n\nA line written in JupyterLab."
+    time.sleep(0.02)
+    nbformat.write(saved, pair)
+    cli.sync(check=False)
+    assert "A line written in JupyterLab." in source.read_text()
+    assert chapters.sync_check() == []
 
 
 def test_sync_takes_over_what_an_editor_saved(copied):

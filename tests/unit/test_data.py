@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from mlpo import MlpoError, languages, paths, profiles
 from mlpo.corruptions import KINDS, corrupt
-from mlpo.data import mix, pair, prompts
-from mlpo.records import Completion, Prompt
+from mlpo.data import mix, pair, prompts, translate
+from mlpo.profiles import Sampling
+from mlpo.records import Completion, Prompt, Text
+from mlpo.store import Store
 
 SPLITS = {"sft": 12, "rm": 8, "pref": 8, "dev": 12}
 CODES = profiles.load("cpu").languages
@@ -76,7 +79,10 @@ GOOD = {"id": "1", "lang": "tr", "split": "dev", "task": "open", "category": "x"
         (json.dumps({k: v for k, v in GOOD.items() if k != "id"}).encode(), "line 1, id: Field required"),
         (json.dumps({**GOOD, "lang": "xx"}).encode(), "Unknown language 'xx'"),
         (json.dumps({**GOOD, "lang": "hi"}).encode(), "line 1: the text of '1' is not in the script of 'hi'"),
-        (json.dumps({**GOOD, "lang": "en"}).encode(), "not in the language they name, first '1' ('en')"),
+        (
+            json.dumps({**GOOD, "lang": "en", "reference": "Çünkü hava mavi ışığı saçar."}).encode(),
+            "language they name, first 1 ('en')",
+        ),
         ((json.dumps(GOOD) + "\n" + json.dumps(GOOD)).encode(), "line 2: the id '1' stands twice"),
         (json.dumps(GOOD, ensure_ascii=False).encode("iso-8859-9"), "not valid UTF-8"),
     ],
@@ -88,6 +94,28 @@ def test_a_bad_prompt_file_is_refused_with_its_line(tmp_path, content, said):
         prompts.read_jsonl(path)
     assert said in str(error.value)
     assert path.read_bytes() == content
+
+
+def test_short_prompts_and_sums_are_not_taken_for_another_language(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    texts = ["Explain DNA.", "hello", "2 + 2 = ?", "Is Pluto a planet?"]
+    rows = [{**GOOD, "id": str(i), "lang": "en", "text": text} for i, text in enumerate(texts)]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    assert [p.text for p in prompts.read_jsonl(path)] == texts
+
+
+def test_equal_texts_each_get_their_translation(tmp_path):
+    class Upper:
+        sampling, loaded = Sampling(), SimpleNamespace(fingerprint="x")
+
+        def shots(self, source, target):
+            return ""
+
+        def translate(self, texts, source, target):
+            return [text.text.upper() for text in texts]
+
+    same = [Text("a", "Yes."), Text("b", "Yes."), Text("c", "No.")]
+    assert translate.run(Store(tmp_path / "s.sqlite"), Upper(), same, "de", 2) == {"a": "YES.", "b": "YES.", "c": "NO."}
 
 
 def test_a_good_prompt_file_is_read_with_bom_and_crlf(tmp_path):

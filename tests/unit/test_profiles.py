@@ -18,7 +18,7 @@ def test_a_file_may_extend_a_profile(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("extends: gpu\nbudget: {eval_prompts: 7}\n")
     mine = profiles.load(str(path))
-    assert (mine.name, mine.budget.eval_prompts, mine.models.four_bit) == ("mine", 7, True)
+    assert (mine.name, mine.budget.eval_prompts, mine.models.base) == ("mine", 7, profiles.load("gpu").models.base)
     assert mine.budget.train_pairs == profiles.load("gpu").budget.train_pairs
 
 
@@ -29,11 +29,8 @@ def test_a_file_may_extend_a_profile(tmp_path):
         ("extends: cpu\nbudget: {eval_prompt: 3}\n", "key 'budget.eval_prompt': unknown key; the keys here are eval_prompts"),
         ("extends: cpu\nbudget: {eval_prompts: many}\n", "key 'budget.eval_prompts': Input should be a valid integer"),
         ("extends: cpu\nlanguages: [en, xx]\n", "unknown language 'xx'; choose from en, ar"),
-        ("extends: cpu\nlanguages: [tr]\n", "languages must contain en"),
-        (
-            "extends: cpu\nmodels: {translator_model: facebook/nllb-200-distilled-600M, four_bit: yes, base: pretrained}\n",
-            "four_bit",
-        ),
+        ("extends: cpu\nlanguages: [tr, hi]\n", "languages must contain en"),
+        ("extends: cpu\nheld_out_corruptions: [typo]\n", "key 'held_out_corruptions.0': Input should be 'other reference'"),
         ("extends: nowhere\n", "Unknown profile 'nowhere': choose smoke, cpu"),
         ("just text", "holds no settings"),
         ("a: [1", "not valid YAML"),
@@ -52,3 +49,9 @@ def test_a_profile_that_extends_itself_is_refused(tmp_path):
     path.write_text(f"extends: {path}\n")
     with pytest.raises(MlpoError, match="extends itself"):
         profiles.load(str(path))
+
+
+def test_files_that_a_profile_names_lie_beside_it(tmp_path):
+    (tmp_path / "below.yaml").write_text("extends: cpu\nprompts: mine.jsonl\n")
+    (tmp_path / "top.yaml").write_text("extends: below.yaml\n")
+    assert profiles.load(str(tmp_path / "top.yaml")).prompts == str(tmp_path / "mine.jsonl")
