@@ -82,7 +82,7 @@
 # Recorded figures do not change when you run a chapter. Yours appear beside them. Under the same profile the two should agree as far as their intervals
 # allow; if they do not, the page helps to find out why: the {term}`manifest` of a run holds its parameters, inputs and versions.
 #
-# One habit of the book may be new to you. No number in its text was typed in by hand: a program looks each one up in a run, and the book is not built
+# One habit of the book may be new to you. No result in its text was typed in by hand: a program looks each one up in a run, and the book is not built
 # when the two differ.
 #
 # ## How to run a chapter

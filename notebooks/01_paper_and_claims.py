@@ -206,18 +206,18 @@
 #
 # | open point | what is known nearby | the book's choice |
 # |---|---|---|
-# | translator | unknown for this paper; a sibling and a replication used NLLB-200-3.3B ({cite:t}`nllb2022`) [P] | NLLB of the size that the profile can carry; under `smoke` and `cpu` the packaged Gemma with example translations; quality measured by {term}`chrF` |
-# | chosen by role or by reward | unknown | a parameter, both offered; the share of pairs in which the translated answer wins is always reported |
+# | translator | unknown for this paper; a sibling and a replication used NLLB-200-3.3B ({cite:t}`nllb2022`) [P] | planned: NLLB of the size that the profile can carry; so far a language model with example translations (under `smoke` and `cpu` the packaged Gemma); quality measured by {term}`chrF` |
+# | chosen by role or by reward | unknown | both are made in chapter 06, chapter 07 trains on those by reward; the share of pairs in which the translated answer wins is always reported |
 # | prompt filters, sampling settings, which prompts go to which language | unknown | fields of the profile, kept with every run |
 # | accuracy of the reward model per language | unknown | measured for each language in chapter 05 |
-# | the five languages of ML-5 | unknown | English, Vietnamese, German, Turkish, Portuguese, all in Latin script; besides, a set with several scripts: English, Arabic, Chinese, Hindi, Russian |
+# | the five languages of ML-5 | unknown | English, Vietnamese, German, Turkish, Portuguese, all in Latin script; planned besides, a set with several scripts: English, Arabic, Chinese, Hindi, Russian |
 # | sizes of the mixtures | balanced sizes [I], see above | balanced; the budget is a parameter |
-# | learning rate, $\beta$, batch, $k$, steps | unknown; {cite:t}`ahmadian2024back` used $k$ of 2 and 4 and $\beta$ of 0.03 and 0.10, by data set [P] | fields of the profile, chosen on the `dev` prompts only |
-# | which checkpoint is reported | unknown; best reward on held-out prompts in {cite:t}`ahmadian2024back` [P] | early stopping on `dev` |
+# | learning rate, $\beta$, batch, $k$, steps | unknown; {cite:t}`ahmadian2024back` used $k$ of 2 and 4 and $\beta$ of 0.03 and 0.10, by data set [P] | fields of the profile; not tuned so far, and on the `dev` prompts only when they are |
+# | which checkpoint is reported | unknown; best reward on held-out prompts in {cite:t}`ahmadian2024back` [P] | planned: early stopping on `dev`; so far the last one |
 # | full or low-rank training | unknown | low-rank adapters; on a GPU over a 4-bit base ({cite:t}`dettmers2023qlora`) |
-# | judge, its wording, test prompts | unknown; GPT-4-turbo and 200 Dolly prompts in {cite:t}`aryabumi2024aya23` [P] | exchangeable judges, the book's own wording, a test set written for this book; under `cpu` a small embedded judge that is shown with its own validity per language |
+# | judge, its wording, test prompts | unknown; GPT-4-turbo and 200 Dolly prompts in {cite:t}`aryabumi2024aya23` [P] | planned: exchangeable judges, the book's own wording, a test set written for this book; so far a small embedded judge that is shown with its own validity per language |
 # | ties | counted apart [S]; how a tie is called is unknown | a {term}`tie margin` for judges that score one answer at a time, fixed on `dev` |
-# | cost on other tasks | unknown | measured: perplexity and translation before and after |
+# | cost on other tasks | unknown | planned: perplexity and translation, measured before and after |
 #
 # ## How noise limits what can be said
 #
@@ -382,10 +382,10 @@ print(
 # - The primary outcome is the paired difference of the judge's score between a policy's answer and the
 #   base's answer to the *same* prompt. A score keeps by how much an answer was better, which a win rate
 #   throws away, so it usually gets by with fewer prompts.
-# - Every table says beside its figures which difference it could have detected. "No difference found" from
+# - A table should say beside its figures which difference it could have detected. "No difference found" from
 #   a handful of prompts is no evidence of equality.
 # - A claim about one language needs many more prompts than a claim about the average, and with 23
-#   languages looked at, some will stand out by luck: the book corrects for that.
+#   languages looked at, some will stand out by luck; a verdict must correct for that.
 #
 # The paper's own intervals are unknown. A pooled win rate such as those in C1 and C4 may be
 # solid or shaky; without the judgements nobody outside can tell [I].

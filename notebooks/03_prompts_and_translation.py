@@ -64,8 +64,9 @@ run = chapters.start("03_prompts_and_translation", profile=profile, seed=seed)
 # %%
 counts = {
     split: len(prompts.seed_prompts(split, "en"))
-    for split in ("sft", "rm", "pref", "dev", "pool")
+    for split in ("sft", "rm", "pref", "dev")
 }
+counts["pool"] = len(prompts.pool(run.profile.prompts))
 pd.Series(counts, name="prompts")
 
 # %%

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -107,7 +108,24 @@ def test_every_chapter_page_has_its_costs_parameters_and_provenance(executed):
         assert "Show solution" in text
 
 
-def test_an_unknown_number_and_a_wrong_text_fail_the_build(tmp_path):
+@pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        ("{num}`9.9 nats, n = 8 <sft/loss_last>`", "carries `9.9 nats, n = 8`, the recorded run says"),
+        ("{num}`1, n = 1 <nothing-cpu/x>`", "No run 'nothing-cpu' is recorded"),
+    ],
+)
+def test_a_wrong_or_unknown_number_fails_the_build(tmp_path, role, said):
+    book = tmp_path / "book"
+    shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("chapters", "_generated", "vendor"))
+    (book / "bad.md").write_text(f"---\norphan: true\n---\n# Bad\n\n{role}\n")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(book), str(tmp_path / "html")]
+    done = subprocess.run(command, env={**os.environ, "MLPO_BOOK_PROFILE": ""}, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_an_unknown_number_is_named():
     with pytest.raises(MlpoError, match="No run 'nothing-cpu' is recorded"):
         results.metric("nothing-cpu/x")
     with pytest.raises(MlpoError, match="has no metric 'x'"):

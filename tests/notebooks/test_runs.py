@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nbformat
 import pytest
@@ -55,12 +56,17 @@ def test_other_parameters_are_a_run_of_their_own_and_several_give_a_table_and_a_
     assert (folder / "figure.svg").stat().st_size > 1000
 
 
-def test_a_changed_helper_makes_a_chapter_stale_and_the_reason_is_said(monkeypatch, smoke_book):
+def test_a_changed_helper_makes_a_chapter_stale_and_the_reason_is_said(monkeypatch, smoke_book, tmp_path):
     monkeypatch.setattr(chapters.paths, "BUILD", smoke_book)
     values = chapters.check("01_paper_and_claims", {"profile": "smoke"})
     assert chapters.why_stale("01_paper_and_claims", values) == ""
-    monkeypatch.setattr(chapters, "_package_hash", lambda: "another")
+    package = tmp_path / "mlpo"
+    shutil.copytree(paths.PACKAGE, package)
+    (package / "corruptions.py").write_text((package / "corruptions.py").read_text() + "\n# changed\n")
+    monkeypatch.setattr(chapters.paths, "PACKAGE", package)
+    chapters._package_hash.cache_clear()
     assert chapters.why_stale("01_paper_and_claims", values) == "changed: mlpo/"
+    chapters._package_hash.cache_clear()
 
 
 @pytest.mark.parametrize(

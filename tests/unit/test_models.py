@@ -85,7 +85,7 @@ def test_fingerprints_are_of_provenance(monkeypatch):
 
 
 def test_an_unreachable_hub_model_is_one_sentence(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(MlpoError, match=r"'no-one/no-model' cannot be loaded .* profiles smoke or cpu"):
         models.load("no-one/no-model")
 
