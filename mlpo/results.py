@@ -107,6 +107,7 @@ def format_metric(m: Metric) -> str:
         digits = 0
 
     def show(value: float) -> str:
+        value = round(value, digits) + 0.0  # no minus before a zero
         text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
         return text.replace("-", "−")
 

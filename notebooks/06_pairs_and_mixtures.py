@@ -162,7 +162,7 @@ run.metric("pairs", len(table), n=len(table))
 _ = run.save()
 
 # %% [markdown]
-# Recorded over all languages: the translated answer wins in a share of {num}`0.48 [0.21, 0.75], n = 48 <06_pairs_and_mixtures-cpu/translated_wins>` of the role pairs.
+# Recorded over all languages: the translated answer wins in a share of {num}`0.33 [0.12, 0.60], n = 48 <06_pairs_and_mixtures-cpu/translated_wins>` of the role pairs.
 #
 # ```{runfigure} translated_wins 06_pairs_and_mixtures-cpu
 # ```
