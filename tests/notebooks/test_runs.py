@@ -128,7 +128,7 @@ def test_a_chapter_starts_from_recorded_inputs_without_another_having_run(tmp_pa
         (b"", "is empty: it needs at least one row"),
         (b"\xff\xfe", "not valid UTF-8"),
         (
-            json.dumps({**ROW, "text": "Kar neden beyazdır acaba?"}).encode(),
+            json.dumps({**ROW, "text": "Kar neden beyaz görünür, oysa buz saydamdır ve ikisi de sudur?"}).encode(),
             "not in the language",
         ),
     ],
