@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import HTML
 
-ENGLISH_COLUMNS = ("source",)
+ENGLISH_COLUMNS = ("source", "back-translation", "English")
+JOINERS = "\u200c\u200d"  # Persian and Hindi spell with them
 
 
 def show_texts(frame: pd.DataFrame, lang_column: str = "lang") -> HTML:
@@ -25,6 +27,28 @@ def show_texts(frame: pd.DataFrame, lang_column: str = "lang") -> HTML:
         cells = [_cell(name, value, "en" if name in ENGLISH_COLUMNS else lang) for name, value in row.items()]
         body.append(f"<tr>{''.join(cells)}</tr>")
     return HTML(f'<table class="texts"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>')
+
+
+def printable(text: str) -> str:
+    """`text` on one line with control characters (terminal escapes, direction overrides) written out instead of obeyed."""
+    return "".join(
+        c if unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") or c in JOINERS else f"<{ord(c):04X}>" for c in text
+    )
+
+
+def print_texts(frame: pd.DataFrame) -> None:
+    """`frame` as a table in the terminal, as wide as it is; the last column wraps."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=True)
+    for name in frame.columns:
+        table.add_column(str(name), overflow="fold")
+    for row in frame.to_dict("records"):
+        shown = ["" if v is None or v != v else f"{v:.2f}" if isinstance(v, float) else printable(str(v)) for v in row.values()]
+        table.add_row(*(Text(cell) for cell in shown))
+    Console().print(table)
 
 
 def _cell(name: object, value: object, lang: str) -> str:

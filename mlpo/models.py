@@ -174,7 +174,7 @@ def fingerprint(name: str, revision: str | None = None) -> str:
     if name in PACKAGED:
         return digest({"gguf": PACKAGED[name].sha256, "convert": CONVERT_VERSION})
     if name == "base":
-        adapter = sft_adapter() / "adapter_model.safetensors"
+        adapter = recorded_adapter("sft") / "adapter_model.safetensors"
         return digest({"parent": fingerprint("pretrained"), "merge": MERGE_VERSION, "adapter": file_sha256(adapter)})
     folder = Path(name)
     if folder.is_dir():
@@ -183,11 +183,11 @@ def fingerprint(name: str, revision: str | None = None) -> str:
     return digest({"hub": name, "revision": revision or "main"})
 
 
-def sft_adapter() -> Path:
-    """Folder of the recorded SFT adapter that turns `pretrained` into `base`."""
-    folder = paths.RESULTS / "sft" / "adapter"
+def recorded_adapter(run_id: str) -> Path:
+    """Folder of a recorded adapter: `sft` turns `pretrained` into `base`, `translator` makes it translate."""
+    folder = paths.RESULTS / run_id / "adapter"
     if not (folder / "adapter_model.safetensors").exists():
-        raise MlpoError(f"The recorded SFT adapter is missing from {folder}: restore it with git, or run `mlpo train sft`.")
+        raise MlpoError(f"The recorded adapter is missing from {folder}: restore it with git, or run `mlpo train {run_id}`.")
     return folder
 
 
@@ -238,7 +238,7 @@ def _merge_base(name: str, out: Path) -> None:
 
     parent = local_folder("pretrained")
     model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, sft_adapter()).merge_and_unload()
+    merged = PeftModel.from_pretrained(model, recorded_adapter("sft")).merge_and_unload()
     merged.save_pretrained(out)
     AutoTokenizer.from_pretrained(parent).save_pretrained(out)
 

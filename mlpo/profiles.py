@@ -45,6 +45,7 @@ class Training(_Strict):
     batch: int = Field(2, ge=1)
     lora_rank: int = Field(8, ge=1)
     warmup_steps: int = Field(0, ge=0)
+    decay: bool = False  # the learning rate falls linearly to zero; else it stays
     beta: float = Field(0.1, ge=0)
 
 

@@ -3,58 +3,85 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from mlpo import paths, profiles, results
 from mlpo.corruptions import KINDS, corrupt
 from mlpo.data.prompts import seed_prompts
 from mlpo.evaluate import stats
 from mlpo.models import Loaded, digest, fingerprint, load
-from mlpo.records import Prompt
-from mlpo.sample import log_likelihood
+from mlpo.profiles import Training
+from mlpo.records import Prompt, Translator
+from mlpo.sample import chat, log_likelihood
+
+# What was tried for `base`, each for the same number of steps (a quarter of an epoch), judged on `dev` alone.
+COMPARED = {
+    "rank 16, rate 3e-4": Training(learning_rate=3e-4, lora_rank=16, epochs=0.25, batch=8, warmup_steps=5, decay=True),
+    "rank 16, rate 1.5e-4": Training(learning_rate=1.5e-4, lora_rank=16, epochs=0.25, batch=8, warmup_steps=5, decay=True),
+    "rank 16, rate 1e-3": Training(learning_rate=1e-3, lora_rank=16, epochs=0.25, batch=8, warmup_steps=5, decay=True),
+    "rank 64, rate 3e-4": Training(learning_rate=3e-4, lora_rank=64, epochs=0.25, batch=8, warmup_steps=5, decay=True),
+}
+CHATTERBOT = "rank 16, rate 3e-4, half chatterbot"
 
 
-def sft(profile_name: str = "cpu") -> Path:
-    """Train the SFT adapter on `sft` in all languages of the profile and record it in results/sft with its manifest."""
-    import torch
-    from safetensors.torch import load_file, save_file
+def sft_rows(languages: Sequence[str]) -> list[Prompt]:
+    """What `base` is trained on: prompts and articles of the split `sft`."""
+    return [p for lang in languages for task in ("open", "summarize") for p in seed_prompts("sft", lang, task)]
 
+
+def compare(profile_name: str = "cpu", chatterbot: str = "chatterbot") -> Path:
+    """Train the candidates for `base` and record their bits per character on `dev` in results/sft-compare."""
+    from mlpo.data import sources
     from mlpo.train import sft as stage
 
     profile = profiles.load(profile_name)
     started = time.monotonic()
-    rows = [p for lang in profile.languages for p in seed_prompts("sft", lang)]
-    trained = stage.train(rows, profile.sft)
-    target = paths.RESULTS / "sft" / "adapter"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    weights = load_file(trained.adapter / "adapter_model.safetensors")
-    half = {name: tensor.to(torch.float16).contiguous() for name, tensor in weights.items()}  # halves the committed file
-    save_file(half, target / "adapter_model.safetensors", metadata={"format": "pt"})
-    shutil.copy(trained.adapter / "adapter_config.json", target)
-    results.write_card(target, "sft")
-
-    dev = [p for lang in profile.languages for p in seed_prompts("dev", lang)]
+    rows = sft_rows(profile.languages)
+    talk = [p for lang in profile.languages if lang not in sources.CHATTERBOT_MISSING for p in sources.load(chatterbot, lang, 108)]
+    mixed = [*rows, *talk[: len(rows)]]
+    dev = [
+        p for lang in profile.languages for task, n in (("open", 8), ("summarize", 2)) for p in seed_prompts("dev", lang, task)[:n]
+    ]
+    first = next(iter(COMPARED.values()))
+    grid = {name: (rows, config) for name, config in COMPARED.items()}
+    grid[CHATTERBOT] = (mixed, first.model_copy(update={"epochs": 0.25 * len(rows) / len(mixed)}))
+    bits = {"pretrained": bits_per_character(load("pretrained"), dev)}
+    for name, (some, config) in grid.items():
+        bits[name] = bits_per_character(load("pretrained", adapter=stage.train(some, config).adapter), dev)
     payload = {}
-    for name in ("pretrained", "base"):
-        bits = bits_per_character(load(name), dev)
-        for lang in profile.languages:
-            some = [(b, p.id) for b, p in zip(bits, dev, strict=True) if p.lang == lang]
-            e = stats.clustered_mean([b for b, _ in some], [i for _, i in some])
-            payload[f"bits_{name}[{lang}]"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit="bits/character")
-    losses = [row["loss"] for row in trained.log if "loss" in row]
-    payload["loss_first"] = results.Metric(value=losses[0], n=profile.sft.batch, unit="nats/token")
-    payload["loss_last"] = results.Metric(value=losses[-1], n=profile.sft.batch, unit="nats/token")
+    for name, values in bits.items():
+        e = stats.clustered_mean(values, [p.id for p in dev])
+        payload[f"bits[{name}]"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit="bits/character")
+        change = [x - y for x, y in zip(values, bits["rank 16, rate 3e-4"], strict=True)]
+        e = stats.clustered_mean(change, [p.id for p in dev])
+        payload[f"difference[{name}]"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit="bits/character")
+    inputs = [fingerprint("pretrained"), digest([[p.id, p.lang, p.text, p.reference] for p in mixed])]
+    parameters = {"profile": profile.name, "rows": len(rows), "chatterbot_rows": len(mixed) - len(rows)}
+    return _record("sft-compare", "sft", digest([inputs, parameters]), inputs, parameters, payload, started)
+
+
+def _record(
+    run_id: str,
+    kind: str,
+    key: str,
+    inputs: list[str],
+    parameters: dict[str, Any],
+    payload: dict[str, results.Metric],
+    started: float,
+) -> Path:
+    """Write the manifest of a run that is no chapter."""
     manifest = results.Manifest(
-        run_id="sft",
-        kind="sft",
-        key=trained.id,
-        inputs=[fingerprint("pretrained"), digest([[p.id, p.lang, p.text, p.reference] for p in rows])],
-        parameters={"profile": profile.name, "rows": len(rows), **profile.sft.model_dump()},
+        run_id=run_id,
+        kind=kind,
+        key=key,
+        inputs=inputs,
+        parameters=parameters,
         payload=dict(sorted(payload.items())),
         timing={
             "seconds": round(time.monotonic() - started, 1),
@@ -63,14 +90,109 @@ def sft(profile_name: str = "cpu") -> Path:
         },
         environment=results.environment(torch_used=True),
     )
-    paths.write_atomically(paths.RESULTS / "sft" / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
-    return target
+    paths.write_atomically(paths.RESULTS / run_id / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
+    return paths.RESULTS / run_id
+
+
+def _keep_adapter(adapter: Path, run_id: str) -> None:
+    """Copy an adapter into results/RUN_ID/adapter in float16, which halves the committed file, with its card."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    target = paths.RESULTS / run_id / "adapter"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    half = {name: tensor.to(torch.float16).contiguous() for name, tensor in weights.items()}
+    save_file(half, target / "adapter_model.safetensors", metadata={"format": "pt"})
+    shutil.copy(adapter / "adapter_config.json", target)
+    results.write_card(target, run_id)
+
+
+def sft(profile_name: str = "cpu") -> Path:
+    """Train the SFT adapter on `sft`, articles included, and record it in results/sft with its manifest."""
+    from mlpo.train import sft as stage
+
+    profile = profiles.load(profile_name)
+    started = time.monotonic()
+    rows = sft_rows(profile.languages)
+    trained = stage.train(rows, profile.sft)
+    _keep_adapter(trained.adapter, "sft")
+    dev = [p for lang in profile.languages for task in ("open", "summarize") for p in seed_prompts("dev", lang, task)]
+    payload = {}
+    for name in ("pretrained", "base"):
+        bits = bits_per_character(load(name), dev)
+        groups: dict[str, list[int]] = {f"[{lang}]": [i for i, p in enumerate(dev) if p.lang == lang] for lang in profile.languages}
+        groups |= {f"_{task}": [i for i, p in enumerate(dev) if p.task == task] for task in ("open", "summarize")}
+        for label, some in groups.items():
+            e = stats.clustered_mean([bits[i] for i in some], [dev[i].id for i in some])
+            payload[f"bits_{name}{label}"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit="bits/character")
+    losses = [row["loss"] for row in trained.log if "loss" in row]
+    for label, ten in (("first", losses[:10]), ("last", losses[-10:])):
+        payload[f"loss_{label}"] = results.Metric(value=sum(ten) / len(ten), n=10 * profile.sft.batch, unit="nats/token")
+    inputs = [fingerprint("pretrained"), digest([[p.id, p.lang, p.text, p.reference] for p in rows])]
+    parameters = {"profile": profile.name, "rows": len(rows), "steps": len(losses), **profile.sft.model_dump()}
+    return _record("sft", "sft", trained.id, inputs, parameters, payload, started)
+
+
+TRANSLATOR = Training(learning_rate=3e-4, epochs=1, batch=8, lora_rank=32, warmup_steps=10, decay=True)
+
+
+def translator(profile_name: str = "cpu") -> Path:
+    """Train the default translator on the parallel texts of `sft`, both ways, and record it in results/translator."""
+    import pandas as pd
+
+    from mlpo.data import translate
+    from mlpo.store import Store
+    from mlpo.train import sft as stage
+
+    profile = profiles.load(profile_name)
+    started = time.monotonic()
+    pairs: list[tuple[str, str, str]] = []  # text, language to translate into, translation
+    for lang in profile.languages:
+        for a, b in zip(sft_rows(["en"]), sft_rows([lang]), strict=True) if lang != "en" else []:
+            pairs.append((a.reference, lang, b.reference))
+            if a.task == "open":
+                pairs += [(a.text, lang, b.text), (b.text, "en", a.text)]
+    rows = [Prompt(str(i), to, "sft", "open", "", translate.request(x, to), y) for i, (x, to, y) in enumerate(pairs)]
+    trained = stage.train(rows, TRANSLATOR)
+    _keep_adapter(trained.adapter, "translator")
+    store, frames = Store(), []
+    tuned = translate.tuned()
+    makers: dict[str, Translator] = {"few_shot": translate.FewShotTranslator(load("pretrained")), "tuned": tuned}
+    makers["tuned_greedy"] = translate.TunedTranslator(tuned.loaded, candidates=1)
+    seconds = dict.fromkeys(makers, 0.0)
+    for lang in profile.languages:
+        for name, made in makers.items() if lang != "en" else []:
+            began = time.monotonic()
+            english, own = seed_prompts("dev", "en"), seed_prompts("dev", lang)
+            frames.append(translate.measure(store, made, english, own, profile.budget.block).assign(translator=name))
+            seconds[name] += time.monotonic() - began
+    table = pd.concat(frames)
+    losses = [row["loss"] for row in trained.log if "loss" in row]
+    payload = {
+        f"loss_{label}": results.Metric(value=sum(ten) / len(ten), n=10 * TRANSLATOR.batch, unit="nats/token")
+        for label, ten in (("first", losses[:10]), ("last", losses[-10:]))
+    }
+    parts = [*table.groupby(["translator", "lang"]), *(((name, ""), part) for name, part in table.groupby("translator"))]
+    for (name, lang), part in parts:
+        label = f"_{name}[{lang}]" if lang else f"_{name}"
+        for column, unit in (("chrf", "chrF"), ("rejected", "")):
+            values = list(part[column] if column == "chrf" else (part[column] != "").astype(float))
+            e = stats.clustered_mean(values, list(part["id"]))
+            payload[column + label] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit=unit)
+    for name, total in seconds.items():
+        payload[f"seconds_{name}"] = results.Metric(value=total, n=len(table) // len(makers), unit="s")
+    inputs = [fingerprint("pretrained"), digest(pairs)]
+    parameters = {"profile": profile.name, "rows": len(rows), "steps": len(losses), **TRANSLATOR.model_dump()}
+    return _record("translator", "sft", trained.id, inputs, parameters, payload, started)
 
 
 def bits_per_character(loaded: Loaded, prompts: Sequence[Prompt]) -> list[float]:
-    """Bits per character of each prompt's reference under a model: its own measure of how expected the text is."""
-    texts = [p.reference for p in prompts]
-    return [-x / 0.6931471805599453 / len(text) for x, text in zip(log_likelihood(loaded, texts, batch=8), texts, strict=True)]
+    """Bits per character of each prompt's reference as an answer to it: how unexpected the answer is to the model."""
+    end = loaded.tokenizer.eos_token
+    nats = log_likelihood(loaded, [p.reference + end for p in prompts], [chat(loaded.tokenizer, p.text) for p in prompts])
+    return [-x / math.log(2) / len(p.reference) for x, p in zip(nats, prompts, strict=True)]
 
 
 def judge(profile_name: str = "cpu") -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,19 @@ import torch
 
 from mlpo.models import Loaded, load
 from mlpo.records import Prompt
+
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")  # digits of any script: \d and float() both know them
+
+
+class FinalNumber:
+    """Reward (protocol) that can be verified: 1.0 where the last number of an answer is that of the reference, else 0.0."""
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
+        last = lambda text: float(found[-1].replace(",", "")) if (found := NUMBER.findall(text)) else None
+        return [
+            float(last(p.reference) is not None and last(text) == last(p.reference))
+            for p, text in zip(prompts, completions, strict=True)
+        ]
 
 
 class RewardModel:

@@ -1,61 +1,314 @@
-"""Step 2: translation of English text, few-shot by a causal language model."""
+"""Step 2: translation, by a small language model tuned for it or shown examples, an NLLB or M2M100 model, or a server.
+
+Every translation is checked; one that fails is tried again with other random numbers, and what still fails is kept with the
+reason, never silently dropped. Long texts are cut at sentences, translated part by part, and joined.
+"""
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mlpo import languages
 from mlpo.data.prompts import seed_prompts
-from mlpo.models import Loaded, digest
+from mlpo.errors import MlpoError
+from mlpo.models import Loaded, device, digest, fingerprint, load, recorded_adapter
 from mlpo.profiles import Sampling
-from mlpo.records import Text
-from mlpo.sample import sample, seed_of
+from mlpo.records import Answer, Prompt, Text, Translator
+from mlpo.sample import chat, log_likelihood, sample, seed_of
+from mlpo.server import Server
 from mlpo.store import Store, item_id
 
-STEP_VERSION = 1
-SHOTS = 4  # prompts of `sft` shown with their translations; the references of the first two are shown too
+if TYPE_CHECKING:
+    import pandas as pd
+
+STEP_VERSION = 2
+LONGEST = 400  # characters translated in one piece
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Translation:
+    """`rejected` says why the text should not be used (empty: it passed); `tries` counts the attempts."""
+
+    text: str
+    rejected: str = ""
+    tries: int = 1
+
+
+@functools.cache
+def shots(source: str, target: str, prompts: int, references: int) -> str:
+    """Few-shot examples for one language pair from the split `sft`, up to where the text to translate belongs."""
+    pairs = list(zip(seed_prompts("sft", source), seed_prompts("sft", target), strict=True))
+    lines = [(a.text, b.text) for a, b in pairs[:prompts]]
+    lines += [(a.reference, b.reference) for a, b in pairs[prompts : prompts + references]]
+    names = languages.get(source).name, languages.get(target).name
+    return "".join(f"{names[0]}: {a}\n{names[1]}: {b}\n\n" for a, b in lines) + f"{names[0]}:"
 
 
 class FewShotTranslator:
-    """Translator (protocol) that shows a causal LM a few fixed translations and lets it write the next line, greedily.
+    """A causal LM that is shown fixed translations and writes the next line: greedily, and at random on later attempts."""
 
-    The shots come from the split `sft`, in the target language; they are read once for a whole batch.
+    def __init__(self, loaded: Loaded, prompts: int = 4, references: int = 2, max_new_tokens: int = 96) -> None:
+        self.loaded, self.examples, self.max_new_tokens = loaded, (prompts, references), max_new_tokens
+
+    def fingerprint(self, source: str, target: str) -> str:
+        return digest(["few-shot", self.loaded.fingerprint, self.max_new_tokens, shots(source, target, *self.examples)])
+
+    def translate(self, texts: Sequence[Text], source: str, target: str, attempt: int = 0) -> list[Answer]:
+        """Translations in the order of `texts`; the examples are read once for all of them."""
+        asked = [f" {text.text}\n{languages.get(target).name}:" for text in texts]
+        sampling = Sampling(temperature=0.5 if attempt else 0, top_p=0.9, max_new_tokens=self.max_new_tokens)
+        seeds = [seed_of(digest([text.id, attempt])) for text in texts]
+        drawn = sample(self.loaded, asked, sampling, seeds, prefix=shots(source, target, *self.examples), stop="\n")
+        return [Answer(row.text, row.cut, len(row.tokens)) for row in drawn]
+
+
+def request(text: str, target: str) -> str:
+    """What the tuned translator is asked."""
+    return f"Translate into {languages.get(target).name}: {text}"
+
+
+class TunedTranslator:
+    """A causal LM trained to translate both ways (`mlpo train translator`).
+
+    It writes several candidates, the likeliest one and random ones, and takes the one from which it finds the source likeliest
+    when it translates back: the noisy channel of statistical machine translation.
     """
 
-    def __init__(self, loaded: Loaded, max_new_tokens: int = 96) -> None:
-        self.loaded = loaded
-        self.sampling = Sampling(temperature=0, top_p=1, max_new_tokens=max_new_tokens)
+    def __init__(self, loaded: Loaded, candidates: int = 4, max_new_tokens: int = 96, batch: int = 64) -> None:
+        self.loaded, self.candidates, self.max_new_tokens, self.batch = loaded, candidates, max_new_tokens, batch
 
-    def shots(self, source: str, target: str) -> str:
-        """The few-shot prefix of one language pair."""
-        pairs = []
-        for i, (a, b) in enumerate(zip(seed_prompts("sft", source), seed_prompts("sft", target), strict=True)):
-            if i < SHOTS:
-                pairs.append((a.text, b.text))
-            if i < 2:
-                pairs.append((a.reference, b.reference))
+    def fingerprint(self, source: str, target: str) -> str:
+        return digest(["tuned", self.loaded.fingerprint, self.candidates, self.max_new_tokens, source, target])
+
+    def translate(self, texts: Sequence[Text], source: str, target: str, attempt: int = 0) -> list[Answer]:
+        """Best candidates in the order of `texts`. The first attempt includes the greedy one, later ones are all random."""
+        asked = [chat(self.loaded.tokenizer, request(text.text, target)) for text in texts]
+        found: list[list[Any]] = [[] for _ in texts]
+        for temperature, number in ((0, 1 - min(attempt, 1)), (0.5, self.candidates - 1 + min(attempt, 1))):
+            sampling = Sampling(temperature=temperature, top_p=0.9, max_new_tokens=self.max_new_tokens)
+            drawn = [(i, seed_of(digest([texts[i].id, attempt, k]))) for i in range(len(texts)) for k in range(number)]
+            rows = sample(self.loaded, [asked[i] for i, _ in drawn], sampling, [seed for _, seed in drawn], batch=self.batch)
+            for (i, _), row in zip(drawn, rows, strict=True):
+                found[i].append(row)
+        flat = list({(i, row.text): row for i, rows in enumerate(found) for row in rows}.items())
+        end = self.loaded.tokenizer.eos_token
+        back = log_likelihood(
+            self.loaded,
+            [texts[i].text + end for (i, _), _ in flat],
+            [chat(self.loaded.tokenizer, request(text, source)) for (_, text), _ in flat],
+        )
+        best: dict[int, tuple[float, Any]] = {}
+        for ((i, _), row), score in zip(flat, back, strict=True):
+            best[i] = max(best.get(i, (score, row)), (score, row), key=lambda pair: pair[0])
+        return [Answer(row.text, row.cut, len(row.tokens)) for _, row in (best[i] for i in range(len(texts)))]
+
+
+class Seq2SeqTranslator:
+    """NLLB-200 or M2M100, from the hub or a folder. Greedy at first, sampled on later attempts."""
+
+    def __init__(self, name: str, revision: str | None = None, max_new_tokens: int = 256) -> None:
+        import transformers
+
+        try:
+            self.model = transformers.AutoModelForSeq2SeqLM.from_pretrained(name, revision=revision, use_safetensors=True).to(
+                device()
+            )
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
+        except (OSError, ValueError) as error:
+            raise MlpoError(
+                f"The translator {name!r} cannot be loaded ({str(error).splitlines()[0]}): give a folder that holds it, check the "
+                "network and HF_TOKEN, or name a causal language model."
+            ) from None
+        self.name, self.max_new_tokens = name, max_new_tokens
+        self._identity = fingerprint(name, getattr(self.model.config, "_commit_hash", None) or revision)
+
+    def fingerprint(self, source: str, target: str) -> str:
+        return digest(["seq2seq", self._identity, source, target, self.max_new_tokens])
+
+    def code(self, lang: str) -> tuple[str, int]:
+        """The model's own name and token of a language: ISO 639-1 for M2M100, FLORES-200 for NLLB."""
+        own = getattr(self.tokenizer, "lang_code_to_id", {})
+        flores = languages.get(lang).nllb
+        name, token = (lang, own[lang]) if lang in own else (flores, self.tokenizer.convert_tokens_to_ids(flores))
+        if token == self.tokenizer.unk_token_id:
+            raise MlpoError(f"The translator {self.name!r} does not know {languages.get(lang).name}: choose another.")
+        return name, token
+
+    def translate(self, texts: Sequence[Text], source: str, target: str, attempt: int = 0) -> list[Answer]:
+        import torch
+
+        self.tokenizer.src_lang = self.code(source)[0]
+        filled = self.tokenizer([text.text for text in texts], return_tensors="pt", padding=True).to(self.model.device)
+        torch.manual_seed(seed_of(digest([[text.id for text in texts], attempt])))
+        options: dict[str, Any] = {"do_sample": True, "temperature": 0.7} if attempt else {"do_sample": False, "num_beams": 1}
+        with torch.inference_mode():
+            rows = self.model.generate(
+                **filled, forced_bos_token_id=self.code(target)[1], max_new_tokens=self.max_new_tokens, **options
+            )
+        end = self.tokenizer.eos_token_id
+        decoded = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return [Answer(text.strip(), end not in row[1:].tolist(), len(row)) for text, row in zip(decoded, rows, strict=True)]
+
+
+class ServedTranslator:
+    """A chat model behind a server, told to translate and shown the same examples."""
+
+    def __init__(self, server: Server, prompts: int = 4, references: int = 2, max_new_tokens: int = 256) -> None:
+        self.server, self.examples, self.max_new_tokens = server, (prompts, references), max_new_tokens
+
+    def fingerprint(self, source: str, target: str) -> str:
+        return digest(["served", self.server.fingerprint, self.max_new_tokens, shots(source, target, *self.examples)])
+
+    def translate(self, texts: Sequence[Text], source: str, target: str, attempt: int = 0) -> list[Answer]:
         names = languages.get(source).name, languages.get(target).name
-        return "".join(f"{names[0]}: {a}\n{names[1]}: {b}\n\n" for a, b in pairs) + f"{names[0]}:"
-
-    def translate(self, texts: Sequence[Text], source: str, target: str) -> list[str]:
-        """Translations in the order of `texts`; text in the target language is returned as it is."""
-        if source == target:
-            return [text.text for text in texts]
-        prompts = [f" {text.text}\n{languages.get(target).name}:" for text in texts]
-        seeds = [seed_of(digest(text.id)) for text in texts]
-        drawn = sample(self.loaded, prompts, self.sampling, seeds, prefix=self.shots(source, target), stop="\n")
-        return [row.text for row in drawn]
+        told = f"Translate from {names[0]} into {names[1]}. Reply with the {names[1]} text alone.\n\n"
+        lead = told + shots(source, target, *self.examples)
+        sampling = Sampling(temperature=0.7 if attempt else 0, max_new_tokens=self.max_new_tokens)
+        seeds = [seed_of(digest([text.id, attempt])) for text in texts]
+        return self.server.chat([f"{lead} {text.text}\n{names[1]}:" for text in texts], sampling, seeds)
 
 
-def run(store: Store, translator: FewShotTranslator, texts: Sequence[Text], target: str, block: int) -> dict[str, str]:
-    """Translations of English `texts` by text id; what the store holds is not made again."""
-    if target == "en":
-        return {text.id: text.text for text in texts}
-    options, shots = translator.sampling.model_dump(), digest(translator.shots("en", target))
-    ids = [
-        item_id("translate", STEP_VERSION, [digest(text.text), target, shots], translator.loaded.fingerprint, options)
-        for text in texts
-    ]
-    items = dict(zip(ids, texts, strict=True))  # equal texts are one item
-    done = store.complete("translate", items, lambda _, some: translator.translate(some, "en", target), block)
-    return {text.id: done[item] for item, text in zip(ids, texts, strict=True)}
+def tuned() -> TunedTranslator:
+    """The book's own translator: `pretrained` with the recorded adapter, merged because it only ever writes."""
+    loaded = load("pretrained", adapter=recorded_adapter("translator"))
+    merged: Any = loaded.model
+    return TunedTranslator(replace(loaded, model=merged.merge_and_unload()))
+
+
+def make(name: str, revision: str | None = None) -> Translator:
+    """The translator of a profile: `tuned` is the book's own, MODEL@URL a server, an encoder-decoder NLLB or M2M100; any other
+    model translates few-shot."""
+    from transformers import AutoConfig
+
+    if name == "tuned":
+        return tuned()
+    if "@http" in name:
+        return ServedTranslator(Server(name))
+    if "/" in name or Path(name).is_dir():
+        try:
+            if AutoConfig.from_pretrained(name, revision=revision).is_encoder_decoder:
+                return Seq2SeqTranslator(name, revision)
+        except OSError:
+            pass  # load() says what is missing
+    return FewShotTranslator(load(name, revision=revision))
+
+
+def sentences(text: str, longest: int = LONGEST) -> list[str]:
+    """`text` in parts of whole sentences, each at most `longest` characters where its sentences allow it."""
+    parts: list[str] = []
+    for sentence in re.findall(r"[^.!?。！？।؟]*(?:[.!?。！？।؟]+[\"'”’»」)]*\s*|$)", text):
+        if parts and len(parts[-1]) + len(sentence.rstrip()) <= longest:
+            parts[-1] += sentence
+        elif sentence:
+            parts.append(sentence)
+    return [part.strip() for part in parts if part.strip()] or [text]
+
+
+@functools.cache
+def usual_length(target: str) -> float:
+    """Characters in the target language for one of English, over the references of `sft`."""
+    return sum(len(p.reference) for p in seed_prompts("sft", target)) / sum(len(p.reference) for p in seed_prompts("sft", "en"))
+
+
+def flaw(original: str, text: str, target: str, source: str = "en", cut: bool = False) -> str:
+    """Why a translation cannot be used: one short reason, or "" where nothing is wrong that can be seen without reading it."""
+    if not text:
+        return "empty"
+    if cut:
+        return "cut by the limit"
+    if _share_copied(original, text) > 0.5:
+        return "copied"
+    if languages.script_share(text, target) < 0.5:
+        return "wrong script"
+    if languages.identify([text])[0] != target:
+        return "wrong language"
+    if repetition(text, target) > 0.4:
+        return "repeats itself"
+    ratio = len(text) / max(1, len(original)) / (usual_length(target) / usual_length(source))
+    return "too short" if ratio < 0.4 else "too long" if ratio > 2.5 else ""
+
+
+def _share_copied(original: str, text: str) -> float:
+    """Share of the words of `text` (longer than three letters) that stand in `original` too."""
+    words = [word for word in re.findall(r"\w{4,}", text.casefold()) if not word.isdigit()]
+    have = set(re.findall(r"\w{4,}", original.casefold()))
+    return sum(word in have for word in words) / len(words) if words else 0.0
+
+
+def repetition(text: str, lang: str, size: int = 3) -> float:
+    """Share of runs of `size` words (of three times as many characters where words are not separated) that came before."""
+    parts, size = (list(text), 3 * size) if languages.split_characters(lang) else (text.split(), size)
+    runs = [tuple(parts[i : i + size]) for i in range(len(parts) - size + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def measure(
+    store: Store, translator: Translator, english: Sequence[Prompt], own: Sequence[Prompt], block: int, round_trip: bool = False
+) -> pd.DataFrame:
+    """How good a translator is on prompts that exist in the language too: one row a prompt.
+
+    chrF (Popović 2015, 0 to 100) of the translation and of the English itself against the language's own text; with
+    `round_trip`, of its translation back against the English. The rest are shares and ratios as `flaw` uses them.
+    """
+    import pandas as pd
+    from sacrebleu.metrics import CHRF
+
+    chrf = lambda text, reference: CHRF().sentence_score(text, [reference]).score
+    lang = own[0].lang
+    done = run(store, translator, [Text(p.id, p.text) for p in english], lang, block)
+    back = {}
+    if round_trip:
+        back = run(store, translator, [Text(p.id, done[p.id].text) for p in english if done[p.id].text], "en", block, source=lang)
+    rows = []
+    for p, ours in zip(english, own, strict=True):
+        text = done[p.id].text
+        row: dict[str, Any] = {"id": p.id, "lang": lang, "source": p.text, "translation": text, "reference": ours.text}
+        row |= {"chrf": chrf(text, ours.text), "chrf_copy": chrf(p.text, ours.text), "in_language": languages.is_in(text, lang)}
+        row |= {"length_ratio": len(text) / len(ours.text), "copied": _share_copied(p.text, text)}
+        row |= {"repetition": repetition(text, lang), "rejected": done[p.id].rejected, "tries": done[p.id].tries}
+        if p.id in back:
+            row |= {"back-translation": back[p.id].text, "round_trip": chrf(back[p.id].text, p.text)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def run(
+    store: Store, translator: Translator, texts: Sequence[Text], target: str, block: int, source: str = "en"
+) -> dict[str, Translation]:
+    """Translations by text id; what the store holds is not made again. Text in the target language stays as it is."""
+    if target == source:
+        return {text.id: Translation(text.text) for text in texts}
+    maker = translator.fingerprint(source, target)
+    parts = {part: text for text in texts for part in sentences(text.text)}
+    items: dict[str, str] = {item_id("translate", STEP_VERSION, [digest(part), source, target], maker): part for part in parts}
+    done = store.complete("translate", items, lambda _, some: _translate_block(translator, some, source, target), block)
+    by_part = {part: Translation(**done[item]) for item, part in items.items()}
+    return {text.id: _join([by_part[part] for part in sentences(text.text)], target) for text in texts}
+
+
+def _translate_block(translator: Translator, parts: Sequence[str], source: str, target: str) -> list[dict[str, Any]]:
+    results: dict[str, Translation] = {}
+    waiting = list(parts)
+    for attempt in range(TRIES):
+        answers = translator.translate([Text(digest(part), part) for part in waiting], source, target, attempt)
+        for part, answer in zip(waiting, answers, strict=True):
+            why = flaw(part, answer.text, target, source, answer.cut)
+            if attempt == 0 or not why:  # what never passes keeps its first text
+                results[part] = Translation(answer.text, why)
+            results[part] = replace(results[part], tries=attempt + 1)
+        waiting = [part for part in waiting if results[part].rejected]
+        if not waiting:
+            break
+    return [asdict(results[part]) for part in parts]
+
+
+def _join(parts: Sequence[Translation], target: str) -> Translation:
+    why = next((part.rejected for part in parts if part.rejected), "")
+    space = "" if languages.split_characters(target) else " "
+    return Translation(space.join(part.text for part in parts), why, max(part.tries for part in parts))
