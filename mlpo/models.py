@@ -1,7 +1,8 @@
 """Where weights come from: packaged models, a local path, or the hub; and `base`, the book's stand-in for Aya 23.
 
 `pretrained` is the packaged Gemma 3 270M as it is. `base` is `pretrained` with the recorded SFT adapter merged once in full
-precision. A policy is `base` plus one adapter. Any other name is a local folder or a hub repository.
+precision, `tuned` (the translator) likewise with another adapter. A policy is `base` plus one adapter. Any other name is a local
+folder or a hub repository.
 """
 
 from __future__ import annotations
@@ -75,6 +76,9 @@ PACKAGED = {
         "SmolLM2-135M-Instruct by Hugging Face, 4-bit GGUF; packaged by Simon Willison",
     ),
 }
+
+
+MERGED = {"base": "sft", "tuned": "translator"}  # model name -> recorded run whose adapter makes it from `pretrained`
 
 
 @dataclass(frozen=True)
@@ -173,8 +177,8 @@ def fingerprint(name: str, revision: str | None = None) -> str:
     """Hash of where the weights of `name` come from: package checksum and conversion, adapter and merge, or files."""
     if name in PACKAGED:
         return digest({"gguf": PACKAGED[name].sha256, "convert": CONVERT_VERSION})
-    if name == "base":
-        adapter = recorded_adapter("sft") / "adapter_model.safetensors"
+    if name in MERGED:
+        adapter = recorded_adapter(MERGED[name]) / "adapter_model.safetensors"
         return digest({"parent": fingerprint("pretrained"), "merge": MERGE_VERSION, "adapter": file_sha256(adapter)})
     folder = Path(name)
     if folder.is_dir():
@@ -192,8 +196,8 @@ def recorded_adapter(run_id: str) -> Path:
 
 
 def local_folder(name: str) -> Path:
-    """Folder with the safetensors of a packaged model or of `base`, converted on first use (about a minute), atomically."""
-    if name not in PACKAGED and name != "base":
+    """Folder with the safetensors of a packaged or merged model, converted on first use (about a minute), atomically."""
+    if name not in PACKAGED and name not in MERGED:
         return Path(name)
     target = paths.CACHE / "models" / f"{name}-{fingerprint(name)[:12]}"
     if (target / "config.json").exists():
@@ -202,7 +206,7 @@ def local_folder(name: str) -> Path:
     for stale in target.parent.glob(f".{target.name}.*"):  # left by a conversion that was killed
         if not psutil.pid_exists(int(stale.suffix[1:])):
             shutil.rmtree(stale, ignore_errors=True)
-    (_merge_base if name == "base" else _convert)(name, temporary)
+    (_merge if name in MERGED else _convert)(name, temporary)
     try:
         os.rename(temporary, target)
     except OSError:  # another process finished the same conversion first
@@ -231,14 +235,14 @@ def _convert(name: str, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def _merge_base(name: str, out: Path) -> None:
+def _merge(name: str, out: Path) -> None:
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     parent = local_folder("pretrained")
     model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, recorded_adapter("sft")).merge_and_unload()
+    merged = PeftModel.from_pretrained(model, recorded_adapter(MERGED[name])).merge_and_unload()
     merged.save_pretrained(out)
     AutoTokenizer.from_pretrained(parent).save_pretrained(out)
 
@@ -259,7 +263,7 @@ def load(
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute_dtype()
         )
-    if name not in PACKAGED and name != "base" and not Path(name).is_dir():
+    if name not in PACKAGED and name not in MERGED and not Path(name).is_dir():
         options["revision"] = revision
     auto: Any = transformers.AutoModelForCausalLM
     if reward:

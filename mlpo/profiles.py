@@ -21,11 +21,12 @@ class _Strict(BaseModel):
 
 
 class Models(_Strict):
-    """Names of models: packaged ("base", "pretrained", "smollm2"), a local folder, or a hub repository."""
+    """Names of models: packaged ("base", "pretrained", "smollm2"), a local folder, a hub repository; generators and translators
+    may be a server too (MODEL@URL)."""
 
     base: str
     weak: str  # English-centred generator whose answers are translated
-    translator: str  # a causal LM that translates few-shot; pretrained ones do it best
+    translator: str  # "tuned" (the book's own), NLLB or M2M100, or a causal LM that translates few-shot
     strong: str = "references"  # native side: the references of `pref`, or a model
 
 
@@ -54,7 +55,6 @@ class Budget(_Strict):
 
     eval_prompts: int = Field(ge=2)
     translation_prompts: int = Field(ge=1)
-    completion_prompts: int = Field(ge=1)
     reward_prompts: int = Field(ge=2)
     train_pairs: int = Field(ge=1)
     rloo_prompts: int = Field(ge=1)
@@ -74,7 +74,7 @@ class Profile(_Strict):
     models: Models
     sampling: Sampling
     budget: Budget
-    prompts: str | None = None  # JSONL file of English prompts to translate, in place of the seed set's `pool`
+    prompts: str | None = None  # source of English prompts to translate (a file, or a name of data.sources); None: the seed set
     sft: Training
     reward: Training
     dpo: Training
@@ -121,7 +121,8 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     parent = values.pop("extends", None)
     values.setdefault("name", path.stem)
     if isinstance(values.get("prompts"), str):
-        values["prompts"] = str(path.parent.resolve() / values["prompts"])  # a relative file lies beside its profile
+        beside = path.parent.resolve() / values["prompts"]  # a relative file lies beside its profile
+        values["prompts"] = str(beside) if beside.suffix else values["prompts"]
     if parent not in (None, *NAMES) and (beside := path.parent.resolve() / str(parent)).exists():
         parent = beside
     return _merge(_read(str(parent), (*seen, name)), values) if parent else values

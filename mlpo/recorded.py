@@ -158,14 +158,14 @@ def translator(profile_name: str = "cpu") -> Path:
     trained = stage.train(rows, TRANSLATOR)
     _keep_adapter(trained.adapter, "translator")
     store, frames = Store(), []
-    tuned = translate.tuned()
+    tuned = translate.TunedTranslator(load("tuned"))
     makers: dict[str, Translator] = {"few_shot": translate.FewShotTranslator(load("pretrained")), "tuned": tuned}
     makers["tuned_greedy"] = translate.TunedTranslator(tuned.loaded, candidates=1)
     seconds = dict.fromkeys(makers, 0.0)
     for lang in profile.languages:
         for name, made in makers.items() if lang != "en" else []:
             began = time.monotonic()
-            english, own = seed_prompts("dev", "en"), seed_prompts("dev", lang)
+            english, own = seed_prompts("dev", "en")[:10], seed_prompts("dev", lang)[:10]
             frames.append(translate.measure(store, made, english, own, profile.budget.block).assign(translator=name))
             seconds[name] += time.monotonic() - began
     table = pd.concat(frames)

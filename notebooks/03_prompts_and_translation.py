@@ -167,9 +167,7 @@ candidates += sample(
     Sampling(temperature=0.5, top_p=0.9, max_new_tokens=64),
     [1, 2, 3],
 )
-back = [
-    chat(loaded.tokenizer, translate.request(row.text, "en")) for row in candidates
-]
+back = [chat(loaded.tokenizer, translate.request(row.text, "en")) for row in candidates]
 score = log_likelihood(loaded, [sentence.text] * len(candidates), back)
 show_texts(
     pd.DataFrame(
@@ -224,7 +222,9 @@ run.table("dev", dev)
 for lang, some in [*dev.groupby("lang", sort=False), (None, dev)]:
     label = f"[{lang}]" if lang else ""
     for name in ("chrf", "chrf_copy", "round_trip"):
-        e = stats.clustered_mean(list(some[name].dropna()), list(some.dropna(subset=name).id))
+        e = stats.clustered_mean(
+            list(some[name].dropna()), list(some.dropna(subset=name).id)
+        )
         run.estimate(f"{name}{label}", e, unit="chrF")
 
 # %% [markdown]

@@ -42,11 +42,10 @@ seed: int = 0  # 0..1000000; where random numbers start
 import pandas as pd
 import torch
 
-from mlpo import chapters, models, plots
+from mlpo import chapters, plots
 from mlpo.corruptions import KINDS, corrupt
 from mlpo.data import complete, prompts, translate
 from mlpo.display import show_texts
-from mlpo.records import Completion, Text
 from mlpo.rewards import RewardModel
 from mlpo.train import reward
 
@@ -94,34 +93,18 @@ show_texts(shown)
 
 # %%
 some_ids = sorted({p.id for p in rm})[: max(1, budget.reward_prompts // 3)]
-english = [by_key[i, "en"] for i in some_ids]
-weak = models.load(run.profile.models.weak)
-answers = complete.run(
+weak_translated, rejected = complete.translated(
     run.store,
-    weak,
-    english,
+    complete.generator(run.profile.models.weak),
+    translate.make(run.profile.models.translator),
+    [by_key[i, "en"] for i in some_ids],
+    [p for p in rm if p.id in some_ids],
     run.profile.sampling,
-    role="translated",
     seed=seed,
     block=budget.block,
 )
-del weak
-translator = translate.FewShotTranslator(models.load(run.profile.models.translator))
-weak_translated = []
-for lang in run.languages:
-    done = translate.run(
-        run.store,
-        translator,
-        [Text(c.id, complete.whole_sentences(c.text)) for c in answers],
-        lang,
-        budget.block,
-    )
-    weak_translated += [
-        Completion(c.id, c.prompt_id, lang, "translated", done[c.id])
-        for c in answers
-        if done[c.id]
-    ]
-del translator
+weak_translated = [c for c in weak_translated if c.text]
+len(weak_translated), len(rejected)
 
 # %%
 taught = [kind for kind in KINDS if kind not in run.profile.held_out_corruptions]
@@ -161,7 +144,7 @@ model = RewardModel.from_adapter(run.profile.models.base, trained.adapter)
 dev = [
     p
     for lang in run.languages
-    for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]
+    for p in prompts.seed_prompts("dev", lang)[: budget.reward_prompts]
 ]
 tests = reward.known_pairs(dev)
 by_prompt = {(p.id, p.lang): p for p in dev}

@@ -220,24 +220,15 @@ dev = [
     for lang in run.languages
     for p in prompts.seed_prompts("dev", lang)[: run.profile.budget.eval_prompts]
 ]
-answers = complete.run(
+answers = complete.table(
     run.store,
-    policy,
+    complete.LocalGenerator(policy),
     dev,
     run.profile.sampling,
-    role="policy",
     seed=seed,
     block=run.profile.budget.block,
 )
-run.table(
-    "answers",
-    pd.DataFrame(
-        [
-            {"prompt_id": a.prompt_id, "lang": a.lang, "text": a.text, "cut": a.cut}
-            for a in answers
-        ]
-    ),
-)
+run.table("answers", answers)
 _ = run.save()
 
 # %% [markdown]

@@ -250,24 +250,15 @@ dev = [
     for lang in run.languages
     for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]
 ]
-answers = complete.run(
+answers = complete.table(
     run.store,
-    policy,
+    complete.LocalGenerator(policy),
     dev,
     run.profile.sampling,
-    role="policy",
     seed=seed,
-    block=budget.block,
+    block=run.profile.budget.block,
 )
-run.table(
-    "answers",
-    pd.DataFrame(
-        [
-            {"prompt_id": a.prompt_id, "lang": a.lang, "text": a.text, "cut": a.cut}
-            for a in answers
-        ]
-    ),
-)
+run.table("answers", answers)
 _ = run.save()
 
 # %% [markdown]

@@ -80,17 +80,22 @@ pd.Series(
 # %% [markdown]
 # ## Can it see what is worse?
 #
-# For each `dev` prompt the reference is set against itself spoiled ({term}`corruption`), as in chapter 05. A judge that cannot order these pairs cannot be
+# For a few `dev` prompts in each language the reference is set against itself spoiled ({term}`corruption`), as in chapter 05. A judge that cannot order these pairs cannot be
 # trusted with finer differences. A judge that can has passed an easy test, and for two reasons: its weights were fitted to such pairs of the same split, and the
 # better side *is* the reference by which it measures nearness and length. Between two answers of a model, neither of them the reference, it sees less.
 
 # %%
+checked = [p for p in dev if p.id in sorted(set(ids))[: budget.reward_prompts]]
 reference_scores = dict(
-    zip(by_key, embedded.score(dev, [p.reference for p in dev]), strict=True)
+    zip(
+        [(p.id, p.lang) for p in checked],
+        embedded.score(checked, [p.reference for p in checked]),
+        strict=True,
+    )
 )
 valid = []
 for kind in KINDS:
-    worse = embedded.score(dev, [corrupt(p, kind, by_key) for p in dev])
+    worse = embedded.score(checked, [corrupt(p, kind, by_key) for p in checked])
     valid += [
         {
             "kind": kind,
@@ -98,7 +103,7 @@ for kind in KINDS:
             "prompt_id": p.id,
             "right": float(reference_scores[p.id, p.lang] > score),
         }
-        for p, score in zip(dev, worse, strict=True)
+        for p, score in zip(checked, worse, strict=True)
     ]
 validity = pd.DataFrame(valid)
 run.table("validity", validity)
@@ -124,7 +129,7 @@ validity.pivot_table(index="kind", columns="lang", values="right", sort=False)[
 base = models.load(run.profile.models.base)
 twice = complete.run(
     run.store,
-    base,
+    complete.LocalGenerator(base),
     dev,
     run.profile.sampling,
     role="policy",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlpo import languages
 from mlpo.data.prompts import seed_prompts
 from mlpo.errors import MlpoError
-from mlpo.models import Loaded, device, digest, fingerprint, load, recorded_adapter
+from mlpo.models import Loaded, device, digest, fingerprint, load
 from mlpo.profiles import Sampling
 from mlpo.records import Answer, Prompt, Text, Translator
 from mlpo.sample import chat, log_likelihood, sample, seed_of
@@ -174,20 +174,13 @@ class ServedTranslator:
         return self.server.chat([f"{lead} {text.text}\n{names[1]}:" for text in texts], sampling, seeds)
 
 
-def tuned() -> TunedTranslator:
-    """The book's own translator: `pretrained` with the recorded adapter, merged because it only ever writes."""
-    loaded = load("pretrained", adapter=recorded_adapter("translator"))
-    merged: Any = loaded.model
-    return TunedTranslator(replace(loaded, model=merged.merge_and_unload()))
-
-
 def make(name: str, revision: str | None = None) -> Translator:
     """The translator of a profile: `tuned` is the book's own, MODEL@URL a server, an encoder-decoder NLLB or M2M100; any other
     model translates few-shot."""
     from transformers import AutoConfig
 
     if name == "tuned":
-        return tuned()
+        return TunedTranslator(load("tuned"))
     if "@http" in name:
         return ServedTranslator(Server(name))
     if "/" in name or Path(name).is_dir():

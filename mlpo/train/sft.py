@@ -34,10 +34,7 @@ class SFTTrainer(StockTrainer):
 def train(prompts: Sequence[Prompt], config: Training, seed: int = 0, model: str = "pretrained") -> common.Trained:
     """Train a LoRA adapter on prompt -> reference; the loss counts the answer's tokens alone."""
     rows = [
-        {
-            "prompt": [{"role": "user", "content": p.text}],
-            "completion": [{"role": "assistant", "content": p.reference}],
-        }
+        {"prompt": [{"role": "user", "content": p.text}], "completion": [{"role": "assistant", "content": p.reference}]}
         for p in prompts
     ]
     identity = digest(
