@@ -149,6 +149,8 @@ def sample(
     samples; finished rows leave, waiting ones take their place. `prefix`: text in front of every prompt, read once (few-shot
     examples). `stop`: a character run at which to end besides the end of turn. Raises MlpoError for an empty prompt.
     """
+    if not prompts:
+        return []
     model, tokenizer = loaded.model, loaded.tokenizer
     encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
     by_prompt: dict[str, list[int]] = {}
@@ -158,6 +160,13 @@ def sample(
         raise MlpoError("A prompt to sample from is empty: give it text.")
     waiting = sorted(((encode(prompt), rows) for prompt, rows in by_prompt.items()), key=lambda item: len(item[0]))
     head, head_length = _read_prefix(loaded, prefix)
+    length, longest = len(waiting[-1][0]) + head_length, prompts[waiting[-1][1][0]]
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room and length + sampling.max_new_tokens > room:
+        raise MlpoError(
+            f"A prompt of {length} tokens and up to {sampling.max_new_tokens} new ones do not fit into the {room} tokens of "
+            f"{loaded.name!r}: shorten it, or lower max_new_tokens. It begins with {longest[:60]!r}."
+        )
     uniforms = np.stack([np.random.default_rng(s).random(sampling.max_new_tokens, np.float32) for s in seeds])
     ends = {tokenizer.eos_token_id, *_ids(model.config.eos_token_id)}
     if stop:

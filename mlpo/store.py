@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,8 +129,12 @@ class Store:
         done = self.get(ids)
         blocks = [ids[start : start + block] for start in range(0, len(ids), block)]
         todo = [missing for some in blocks if (missing := [key for key in some if key not in done])]
-        for some in tqdm(todo, desc=step, unit="block", disable=not todo):
+        started, tokens = time.monotonic(), 0
+        for some in (bar := tqdm(todo, desc=step, unit="block", disable=not todo)):
             values = compute(some, [items[key] for key in some])
+            if made := sum(value.get("tokens", 0) for value in values if isinstance(value, dict)):
+                tokens += made
+                bar.set_postfix_str(f"{tokens / (time.monotonic() - started):.0f} tokens/s")
             fresh = dict(zip(some, values, strict=True))
             self.put(step, fresh)
             done |= fresh

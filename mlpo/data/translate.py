@@ -33,11 +33,12 @@ TRIES = 3
 
 @dataclass(frozen=True)
 class Translation:
-    """`rejected` says why the text should not be used (empty: it passed); `tries` counts the attempts."""
+    """`rejected`: why the text should not be used (empty: it passed); `tries` counts attempts, `tokens` those of the text."""
 
     text: str
     rejected: str = ""
     tries: int = 1
+    tokens: int = 0
 
 
 @functools.cache
@@ -293,7 +294,7 @@ def _translate_block(translator: Translator, parts: Sequence[str], source: str, 
         for part, answer in zip(waiting, answers, strict=True):
             why = flaw(part, answer.text, target, source, answer.cut)
             if attempt == 0 or not why:  # what never passes keeps its first text
-                results[part] = Translation(answer.text, why)
+                results[part] = Translation(answer.text, why, tokens=answer.tokens)
             results[part] = replace(results[part], tries=attempt + 1)
         waiting = [part for part in waiting if results[part].rejected]
         if not waiting:

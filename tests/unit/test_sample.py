@@ -134,6 +134,11 @@ def test_an_empty_prompt_is_refused(base):
         sample(base, [""], Sampling(max_new_tokens=2), [0])
 
 
+def test_a_prompt_longer_than_the_context_is_one_sentence(tiny):
+    with pytest.raises(MlpoError, match=r"A prompt of 2100 tokens and up to 8 new ones do not fit into the 2048 tokens of 'llama'"):
+        sample(tiny["llama"], ["Hi", "x" * 2100], Sampling(max_new_tokens=8), [0, 1])
+
+
 @pytest.mark.parametrize("kind", ["gemma", "llama"])
 def test_log_likelihood_is_the_sum_of_the_texts_own_tokens(tiny, kind):
     loaded = tiny[kind]
