@@ -133,6 +133,10 @@ def data(
 
     if step not in pipeline.STEPS:
         raise MlpoError(f"Unknown step {step!r}: choose {', '.join(pipeline.STEPS)}.")
+    if (shard != "1/1" or dry_run) and step not in ("translate", "complete", "score"):
+        raise MlpoError(f"--shard and --dry-run are for translate, complete and score: {step} runs no model, leave them out.")
+    if (prompts or limit) and step != "translate":
+        raise MlpoError(f"--prompts and --limit are for translate: {step} takes what translate has made.")
     i, _, n = shard.partition("/")
     if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
         raise MlpoError(f"--shard {shard!r} is not i/n with 1 <= i <= n: write e.g. --shard 2/8.")
@@ -147,13 +151,16 @@ def data(
         for made in pipeline.run_mix(line, names, rule, total) if step == "mix" else pipeline.run_card(line, names):
             print(f"{step}: {made}")
         return None
-    options: dict[str, dict[str, Any]] = {
-        "translate": {},
-        "complete": {"samples": samples},
-        "score": {"reward": reward},
-        "pair": {"rules": rule.split(","), "margin": margin},
-    }
-    print(f"{step}: {getattr(pipeline, f'run_{step}')(line, dry_run, **options[step])}")
+    if step == "pair":
+        rules: list[Any] = rule.split(",")
+        said = pipeline.run_pair(line, rules, margin)
+    elif step == "translate":
+        said = pipeline.run_translate(line, dry_run)
+    elif step == "complete":
+        said = pipeline.run_complete(line, dry_run, samples)
+    else:
+        said = pipeline.run_score(line, dry_run, reward)
+    print(f"{step}: {said}")
     return None
 
 

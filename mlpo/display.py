@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 ENGLISH_COLUMNS = ("source", "back-translation", "English")
-JOINERS = "\u200c\u200d"  # Persian and Hindi spell with them
+HARMLESS = "\n\u200c\u200d"  # Persian and Hindi spell with the joiners
 
 
 def show_texts(frame: pd.DataFrame, lang_column: str = "lang") -> HTML:
@@ -30,9 +30,9 @@ def show_texts(frame: pd.DataFrame, lang_column: str = "lang") -> HTML:
 
 
 def printable(text: str) -> str:
-    """`text` on one line with control characters (terminal escapes, direction overrides) written out instead of obeyed."""
+    """`text` with control characters (terminal escapes, direction overrides) written out instead of obeyed."""
     return "".join(
-        c if unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") or c in JOINERS else f"<{ord(c):04X}>" for c in text
+        c if unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") or c in HARMLESS else f"<{ord(c):04X}>" for c in text
     )
 
 
@@ -52,7 +52,7 @@ def print_texts(frame: pd.DataFrame) -> None:
 
 
 def _cell(name: object, value: object, lang: str) -> str:
-    text = escape(str(value))
+    text = escape(printable(str(value)))
     if not isinstance(value, str) or lang not in LANGUAGES or value == lang:
         return f"<td>{text}</td>"
     direction = "rtl" if LANGUAGES[lang].rtl else "ltr"

@@ -7,6 +7,7 @@ folder or a hub repository.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -89,6 +90,30 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
+
+
+class Lazy:
+    """A model that is loaded when it is first used: where the store holds everything, never."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.fingerprint = name, fingerprint(name)
+
+    @functools.cached_property
+    def loaded(self) -> Loaded:
+        return load(self.name)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.loaded.model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.loaded.tokenizer
+
+
+def ready(name: str) -> Loaded | Lazy:
+    """A model to use: lazily where its identity is known without loading it (on the hub it is the commit that is found)."""
+    return Lazy(name) if name in PACKAGED or name in MERGED or Path(name).is_dir() else load(name)
 
 
 def digest(value: Any) -> str:
@@ -284,7 +309,13 @@ def load(
     if adapter is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, adapter)
+        try:
+            model = PeftModel.from_pretrained(model, adapter)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise MlpoError(
+                f"The adapter {adapter} does not fit {name!r} ({str(error).splitlines()[0][:120]}): give a folder with "
+                "adapter_config.json and adapter_model.safetensors that was trained on this model."
+            ) from None
         identity = digest({"base": identity, "adapter": file_sha256(Path(adapter) / "adapter_model.safetensors")})
     if not four_bit:
         model.to(device())

@@ -38,6 +38,15 @@ class Sampling(_Strict):
     max_new_tokens: int = Field(64, ge=1, le=4096)
 
 
+class ServerLimits(_Strict):
+    """How hard a served model (MODEL@URL) is worked: requests side by side and a minute, seconds to wait, tries."""
+
+    concurrency: int = Field(8, ge=1)
+    requests_per_minute: float | None = Field(None, gt=0)
+    timeout_s: float = Field(120, gt=0)
+    tries: int = Field(6, ge=1)
+
+
 class Training(_Strict):
     """One training stage. `batch` is in pairs (SFT: rows; RLOO: completions) per optimisation step."""
 
@@ -75,6 +84,7 @@ class Profile(_Strict):
     sampling: Sampling
     budget: Budget
     prompts: str | None = None  # source of English prompts to translate (a file, or a name of data.sources); None: the seed set
+    server: ServerLimits = ServerLimits()
     sft: Training
     reward: Training
     dpo: Training

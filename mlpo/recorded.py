@@ -138,28 +138,6 @@ def sft(profile_name: str = "cpu") -> Path:
     return folder
 
 
-SFT_CARD = """
-## Data and training
-
-{rows} rows of the seed set's split `sft` (prompts and articles in {languages} languages), loss on the answers alone; {steps} steps of
-{batch} rows, LoRA rank {lora_rank}, learning rate {learning_rate} falling to zero. Loss {first} over the first ten steps, {last}
-over the last ten.
-
-## Held-out bits per character
-
-Of the references of `dev` as answers to their prompts, with 95 % intervals; lower is better; compare within a language only.
-
-| language | before | after |
-|---|---|---|
-{table}
-
-## Samples
-
-Likeliest answers to one `dev` prompt, "{prompt}", unchecked:
-
-{samples}"""
-
-
 def sft_card(dev: Sequence[Prompt]) -> None:
     """Add to the card of the SFT adapter what it was trained on, what it changed by language, and samples in eight scripts."""
     manifest = results.load("sft")
@@ -170,7 +148,7 @@ def sft_card(dev: Sequence[Prompt]) -> None:
     shown = [p for p in dev if p.id == dev[1].id and p.lang in ("en", "ru", "el", "ar", "he", "hi", "ja", "ko", "zh")]
     base, greedy = load("base"), Sampling(temperature=0, max_new_tokens=96)
     said = sample(base, [chat(base.tokenizer, p.text) for p in shown], greedy, [0] * len(shown))
-    text = SFT_CARD.format(
+    text = "\n" + (paths.PACKAGE / "cards" / "sft.md").read_text(encoding="utf-8").format(
         **about,
         languages=len(codes),
         first=results.format_metric(manifest.payload["loss_first"]),

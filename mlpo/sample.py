@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mlpo.errors import MlpoError
-from mlpo.models import Loaded
+from mlpo.models import Lazy, Loaded
 from mlpo.profiles import Sampling
 
 NUCLEUS_CANDIDATES = 512  # tokens looked at first; all of the vocabulary only where these do not hold the mass
@@ -36,7 +36,8 @@ class Sampled:
 def chat(tokenizer: Any, prompt: str) -> str:
     """A one-turn conversation in the model's own format, up to where the assistant speaks."""
     messages = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    # Templates of models that think aloud know the switch; the others ignore it.
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False))
 
 
 def seed_of(item: str) -> int:
@@ -107,7 +108,7 @@ class _Batch:
             layer.keys, layer.values = (torch.nn.functional.pad(x, (0, 0, add, 0)) for x in (layer.keys, layer.values))
 
 
-def _read(loaded: Loaded, prompts: list[list[int]], samples: list[list[int]], head: Any, head_length: int) -> _Batch:
+def _read(loaded: Loaded | Lazy, prompts: list[list[int]], samples: list[list[int]], head: Any, head_length: int) -> _Batch:
     """Read prompts, each once for all its samples. `head` is the cache of a text that stands in front of each of them."""
     model, tokenizer = loaded.model, loaded.tokenizer
     filled = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
@@ -134,7 +135,7 @@ def _read(loaded: Loaded, prompts: list[list[int]], samples: list[list[int]], he
 
 @torch.inference_mode()
 def sample(
-    loaded: Loaded,
+    loaded: Loaded | Lazy,
     prompts: Sequence[str],
     sampling: Sampling,
     seeds: Sequence[int],
@@ -145,9 +146,10 @@ def sample(
 ) -> list[Sampled]:
     """One continuation for each prompt (already in the model's format), each drawn with its own seed.
 
-    At most `batch` rows are written at a time: prompts of like length are read together, equal prompts once for all their
-    samples; finished rows leave, waiting ones take their place. `prefix`: text in front of every prompt, read once (few-shot
-    examples). `stop`: a character run at which to end besides the end of turn. Raises MlpoError for an empty prompt.
+    About `batch` rows are written at a time, all samples of one prompt together: prompts of like length are read at once, equal
+    ones once for all their samples; finished rows leave, waiting ones take their place. `prefix`: text in front of every prompt,
+    read once (few-shot examples). `stop`: a character run at which to end besides the end of turn. Raises MlpoError for an empty
+    prompt and for one that does not fit into the model's context.
     """
     if not prompts:
         return []
@@ -168,7 +170,8 @@ def sample(
             f"{loaded.name!r}: shorten it, or lower max_new_tokens. It begins with {longest[:60]!r}."
         )
     uniforms = np.stack([np.random.default_rng(s).random(sampling.max_new_tokens, np.float32) for s in seeds])
-    ends = {tokenizer.eos_token_id, *_ids(model.config.eos_token_id)}
+    own = [model.config.eos_token_id, getattr(model.generation_config, "eos_token_id", None)]
+    ends = {tokenizer.eos_token_id, *(token for one in own for token in _ids(one))}
     if stop:
         ends |= {row[0] for n in range(1, 9) if len(row := encode(stop * n)) == 1}
     tokens: list[list[int]] = [[] for _ in prompts]
@@ -225,7 +228,7 @@ def _sampled(tokenizer: Any, tokens: list[int], ends: set[int], stop: str | None
 
 @torch.inference_mode()
 def log_likelihood(
-    loaded: Loaded, texts: Sequence[str], before: Sequence[str] | None = None, *, prefix: str = "", batch: int = 8
+    loaded: Loaded | Lazy, texts: Sequence[str], before: Sequence[str] | None = None, *, prefix: str = "", batch: int = 8
 ) -> list[float]:
     """Natural log-probability of each whole text, in nats; (texts,).
 
@@ -265,7 +268,7 @@ def log_likelihood(
     return result
 
 
-def _read_prefix(loaded: Loaded, prefix: str) -> tuple[Any, int]:
+def _read_prefix(loaded: Loaded | Lazy, prefix: str) -> tuple[Any, int]:
     """Cache of a text that stands in front of many, and its length in tokens."""
     if not prefix:
         return None, 0

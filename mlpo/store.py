@@ -135,7 +135,6 @@ class Store:
             if made := sum(value.get("tokens", 0) for value in values if isinstance(value, dict)):
                 tokens += made
                 bar.set_postfix_str(f"{tokens / (time.monotonic() - started):.0f} tokens/s")
-            fresh = dict(zip(some, values, strict=True))
-            self.put(step, fresh)
-            done |= fresh
+            self.put(step, dict(zip(some, values, strict=True)))
+            done |= self.get(some)  # what another process may have stored first stands
         return done

@@ -253,7 +253,7 @@ table.loc[(table.rejected == "") & ~table.in_language, "rejected"] = "wrong lang
 run.table("completions", table)
 if run.store.count("complete") - before == len(policy):  # all of them drawn just now
     tokens = sum(len(base.tokenizer(c.text)["input_ids"]) for c in policy)
-    run.metric("tokens_per_second", tokens / seconds, n=len(policy), unit="tokens/s")
+    run.timing["tokens_per_second"] = round(tokens / seconds, 1)
 table.groupby(["role"], sort=False)[["cut", "in_language"]].mean().round(2)
 
 # %% [markdown]

@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mlpo import languages
 from mlpo.data import translate
-from mlpo.models import Loaded, digest, load
-from mlpo.profiles import Sampling
+from mlpo.models import Lazy, Loaded, digest, ready
+from mlpo.profiles import Profile, Sampling, ServerLimits
 from mlpo.records import Answer, Completion, Generator, Prompt, Text, Translator
 from mlpo.sample import chat, sample, seed_of
 from mlpo.server import Server
@@ -23,7 +24,7 @@ STEP_VERSION = 2
 class LocalGenerator:
     """Generator (protocol) over a model on this machine."""
 
-    def __init__(self, loaded: Loaded, batch: int = 32) -> None:
+    def __init__(self, loaded: Loaded | Lazy, batch: int = 32) -> None:
         self.loaded, self.batch = loaded, batch
         self.name, self.fingerprint = loaded.name, loaded.fingerprint
 
@@ -42,9 +43,9 @@ class ServedGenerator:
         return self.server.chat(prompts, sampling, seeds)
 
 
-def generator(name: str) -> Generator:
+def generator(name: str, limits: ServerLimits | None = None) -> Generator:
     """The generator of a profile: MODEL@URL is a server, anything else a model for this machine."""
-    return ServedGenerator(Server(name)) if "@http" in name else LocalGenerator(load(name))
+    return ServedGenerator(Server(name, limits)) if "@http" in name else LocalGenerator(ready(name))
 
 
 def run(
@@ -94,16 +95,24 @@ def whole_sentences(text: str) -> str:
     return text[: ends[-1]] if ends else text
 
 
+def flaw(completion: Completion) -> str:
+    """Why an answer makes no pair: one short reason, or ""."""
+    if not completion.text:
+        return "empty"
+    return "" if languages.is_in(completion.text, completion.lang) else "wrong language"
+
+
 def references(prompts: Sequence[Prompt]) -> list[Completion]:
     """The native side of the small profiles: references, written in the language by a strong writer."""
     return [Completion(digest(["reference", p.id, p.lang, p.reference]), p.id, p.lang, "native", p.reference) for p in prompts]
 
 
-def native(store: Store, strong: str, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int, block: int) -> list[Completion]:
+def native(store: Store, profile: Profile, prompts: Sequence[Prompt], sampling: Sampling, *, seed: int) -> list[Completion]:
     """The strong side: references of the prompts, or answers of the model that the profile names."""
-    if strong == "references":
+    if profile.models.strong == "references":
         return references(prompts)
-    return run(store, generator(strong), prompts, sampling, role="native", seed=seed, block=block)
+    strong = generator(profile.models.strong, profile.server)
+    return run(store, strong, prompts, sampling, role="native", seed=seed, block=profile.budget.block)
 
 
 def translated(

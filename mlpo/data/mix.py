@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mlpo.data.pair import Pair
 from mlpo.errors import MlpoError
 from mlpo.languages import LANGUAGES, get
+from mlpo.models import digest
 
 
 class Spec(BaseModel):
@@ -25,7 +25,7 @@ class Spec(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
+    name: str = Field(pattern=r"^\w[\w .&+-]*$")  # it names a folder
     languages: tuple[str, ...] = Field(min_length=1)
     total: int | None = Field(None, ge=1)
     per_language: int | None = Field(None, ge=1)
@@ -58,8 +58,9 @@ class Mixture:
     pairs: tuple[Pair, ...]
 
 
-def read_spec(text: str, total: int) -> Spec:
-    """The spec of a named mixture with a `total`, or of a YAML file; MlpoError names what is wrong with it."""
+def read_spec(text: str, total: int, force: bool = False) -> Spec:
+    """The spec of a named mixture with a `total`, or of a YAML file, whose own budget stands unless `force` is set; MlpoError
+    names what is wrong with it."""
     if text in MIXTURES:
         return Spec(name=text, languages=MIXTURES[text], total=total)
     if not Path(text).is_file():
@@ -75,7 +76,7 @@ def read_spec(text: str, total: int) -> Spec:
         raise MlpoError(f"The mixture {text} is not a YAML mapping ({str(error).splitlines()[0]}): mend it.") from None
     for code in spec.languages:
         get(code)
-    return spec
+    return spec.model_copy(update={"total": total, "per_language": None}) if force else spec
 
 
 def shares(spec: Spec, languages: Sequence[str], available: Mapping[str, int]) -> dict[str, int]:
@@ -106,8 +107,7 @@ def make(pairs: Sequence[Pair], spec: Spec, profile_languages: Sequence[str], pr
     lacking = []
     numbers = shares(spec, wanted, Counter(pair.lang for pair in pairs))
     for lang, number in numbers.items():
-        have = sorted((pair for pair in pairs if pair.lang == lang), key=lambda pair: pair.id)
-        random.Random(f"{seed}/{lang}").shuffle(have)
+        have = sorted((pair for pair in pairs if pair.lang == lang), key=lambda pair: digest([seed, pair.id]))
         if len(have) < number:
             lacking.append(f"{lang} lacks {number - len(have)}")
         chosen += have[:number]

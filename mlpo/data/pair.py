@@ -12,7 +12,7 @@ from mlpo.errors import MlpoError
 from mlpo.models import digest
 from mlpo.records import Completion, Prompt
 
-STEP_VERSION = 1
+STEP_VERSION = 2
 Rule = Literal["role", "reward", "best_random", "random"]
 
 
@@ -45,8 +45,8 @@ def make(
 ) -> list[Pair]:
     """At most one pair a prompt and language. `role`: native over translated; `reward`: highest over lowest reward;
     `best_random`: highest over any other; `random`: two completions in random order (the control). With `margin`, only pairs
-    whose rewards differ by at least as much. Prompts without two different completions give none. Where the rewards come from
-    `rewards.FinalNumber` (1 right, 0 wrong), `reward` with margin 1 sets right answers against wrong ones.
+    whose rewards differ by at least as much, either way. Prompts without two different completions give none. Where the rewards
+    come from `rewards.FinalNumber` (1 right, 0 wrong), `reward` with margin 1 sets right answers against wrong ones.
 
     Raises MlpoError where completions belong to a prompt that is not among `prompts`.
     """
@@ -59,10 +59,11 @@ def make(
             raise MlpoError(f"A completion answers prompt {prompt_id!r} in {lang!r}, which is not among the prompts given.")
         if both := _choose(list(group), rule, seed):
             (chosen, r_chosen), (rejected, r_rejected) = both
-            if margin is not None and r_chosen - r_rejected < margin:
+            if margin is not None and abs(r_chosen - r_rejected) < margin:
                 continue
             texts = [prompt.text, chosen.text, rejected.text]
-            identity = digest({"step": "pair", "version": STEP_VERSION, "sides": [chosen.id, rejected.id], "texts": texts})
+            sides_of = [prompt_id, lang, chosen.id, rejected.id]
+            identity = digest({"step": "pair", "version": STEP_VERSION, "sides": sides_of, "texts": texts})
             sides = (prompt.text, chosen.text, rejected.text, chosen.role, rejected.role, r_chosen, r_rejected)
             pairs.append(Pair(identity, prompt_id, lang, rule, chosen.id, rejected.id, *sides))
     return pairs

@@ -9,9 +9,9 @@ folder/mixtures/NAME/       data sets in TRL's preference format, each with a ca
 
 from __future__ import annotations
 
-import os
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,7 +27,8 @@ from mlpo.records import Completion, Prompt, Text
 from mlpo.store import Store
 
 STEPS = ("translate", "complete", "score", "pair", "mix", "card", "inspect")
-PROVENANCE = ["generator", "sampling", "seed", "translator", "rejected"]
+MADE_BY = {"prompts": "translate", "completions": "complete", "scored": "score", "pairs": "pair"}
+BEFORE = {"completions": "prompts", "scored": "completions", "pairs": "scored"}
 PROMPT = list(Prompt.__dataclass_fields__)
 SLACK = 1.2  # more prompts than pairs wanted: some give none
 
@@ -46,30 +47,33 @@ class Line:
     def __post_init__(self) -> None:
         paths.writable(self.folder, "MLPO_BUILD")
         self.whole = self.shard[1] == 1
-        name = "store" if self.whole else f"store-{self.shard[0]}-of-{self.shard[1]}"
-        self.store = Store(self.folder / f"{name}.sqlite")
-        if self.whole:  # what shards have made so far
-            for other in sorted(self.folder.glob("store-*-of-*.sqlite")):
-                self.store.absorb(other)
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """This shard's own store; that of the whole line takes in what shards have made so far."""
+        store = Store(self.folder / ("store.sqlite" if self.whole else f"store-{self.shard[0]}-of-{self.shard[1]}.sqlite"))
+        for other in sorted(self.folder.glob("store-*-of-*.sqlite")) if self.whole else []:
+            store.absorb(other)
+        return store
 
     def mine(self, prompt_id: str) -> bool:
         """Whether this shard does the prompt: all its languages and answers go together."""
         return int(digest(prompt_id)[:8], 16) % self.shard[1] == self.shard[0] - 1
 
     def read(self, step: str) -> pd.DataFrame:
-        path = self.folder / f"{step}.parquet"
+        """The table of a step; MlpoError where it is missing or older than the one that it was made from."""
+        path, before = self.folder / f"{step}.parquet", self.folder / f"{BEFORE.get(step)}.parquet"
         if not path.exists():
-            before = {"prompts": "translate", "completions": "complete", "scored": "score", "pairs": "pair"}[step]
-            raise MlpoError(f"There is no {path.name} in {self.folder} yet: run `mlpo data {before}` first (without --shard).")
+            raise MlpoError(f"There is no {path.name} in {self.folder}: run `mlpo data {MADE_BY[step]}` first (without --shard).")
+        if before.exists() and before.stat().st_mtime > path.stat().st_mtime:
+            raise MlpoError(f"{path.name} in {self.folder} is older than {before.name}: run `mlpo data {MADE_BY[step]}` again.")
         return pd.read_parquet(path)
 
     def write(self, step: str, frame: pd.DataFrame) -> str:
         """Write a step's table, and say in a line what is in it. A shard leaves its work in its store alone."""
         if not self.whole:
             return f"shard {self.shard[0]} of {self.shard[1]} is in {self.store.path}"
-        part = self.folder / f".{step}.part"
-        frame.to_parquet(part, index=False)
-        os.replace(part, self.folder / f"{step}.parquet")
+        paths.write_parquet(self.folder / f"{step}.parquet", frame)
         counts = f"{len(frame):,} rows in {frame['lang'].nunique()} languages"
         if "rejected" in frame and "rule" not in frame:
             reasons = frame.loc[frame["rejected"] != "", "rejected"].value_counts()
@@ -77,86 +81,75 @@ class Line:
         return f"{counts}: {self.folder / step}.parquet"
 
 
-def _prompts(line: Line) -> tuple[list[Prompt], list[Prompt]]:
-    """English prompts to translate, and parallel ones with references (only beside the seed set's own pool)."""
-    budget, source = line.profile.budget, line.source or line.profile.prompts
-    seed = source in (None, "seed")
-    english = sources.english(source, line.limit or (budget.translation_prompts if seed else None))
-    parallel: list[Prompt] = []
-    if seed:
-        for lang, number in mix.needed(list(mix.MIXTURES), budget.train_pairs, line.profile.languages).items():
-            number = min(line.limit or 10**9, round(SLACK * number) + 1)
-            parallel += seed_prompts("pref", lang)[:number]
-    return [p for p in english if line.mine(p.id)], [p for p in parallel if line.mine(p.id)]
-
-
 def run_translate(line: Line, dry: bool = False) -> str:
-    """Step 2: English prompts in every language of the profile."""
-    english, parallel = _prompts(line)
-    others = [lang for lang in line.profile.languages if lang != "en"]
+    """Step 2: English prompts in every language of the profile; beside the seed set's own, its parallel prompts of `pref`."""
+    profile, source = line.profile, line.source or line.profile.prompts
+    own = source in (None, "seed")
+    found, left_out = sources.english(source, line.limit or (profile.budget.translation_prompts if own else None))
+    english = [p for p in found if line.mine(p.id)]
+    others = [lang for lang in profile.languages if lang != "en"]
+    dropped = "".join(f", {number} left out: {why}" for why, number in left_out.items() if number)
     if dry:
-        return _estimate("translations", len(english) * len(others), sum(len(p.text) for p in english) / 3 * len(others))
-    rows = [vars(p) | {"source": p.text if p.lang == "en" else ""} for p in english + parallel]
-    translator = translate.make(line.profile.models.translator) if others and english else None
-    for lang in others if translator else []:
-        assert translator is not None
-        done = translate.run(line.store, translator, [Text(p.id, p.text) for p in english], lang, line.profile.budget.block)
+        characters = sum(len(p.text) for p in english) * len(others)
+        return _estimate(f"translations{dropped}", len(english) * len(others), characters / 3 * 5)  # several candidates each
+    rows = [vars(p) | {"source": p.text} for p in english]
+    numbers = mix.needed(list(mix.MIXTURES), profile.budget.train_pairs, profile.languages) if own else {}
+    in_english = {p.id: p.text for p in seed_prompts("pref", "en")}
+    for lang, number in numbers.items():
+        parallel = seed_prompts("pref", lang)[: min(line.limit or 10**9, round(SLACK * number) + 1)]
+        rows += [vars(p) | {"source": in_english[p.id]} for p in parallel if line.mine(p.id)]
+    translator = translate.make(profile.models.translator, profile.server)
+    for lang in others:
+        done = translate.run(line.store, translator, [Text(p.id, p.text) for p in english], lang, profile.budget.block)
         for p in english:
-            row = {"id": p.id, "lang": lang, "split": p.split, "task": p.task, "category": p.category, "text": done[p.id].text}
-            about = {"translator": line.profile.models.translator, "tries": done[p.id].tries, "rejected": done[p.id].rejected}
-            rows.append(row | {"reference": "", "source": p.text} | about)
+            about = {"translator": _name(profile.models.translator), "tries": done[p.id].tries, "rejected": done[p.id].rejected}
+            rows.append(vars(p) | {"lang": lang, "text": done[p.id].text, "reference": "", "source": p.text} | about)
     frame = pd.DataFrame(rows, columns=[*PROMPT, "source", "translator", "tries", "rejected"])
     frame["tries"] = frame["tries"].fillna(0).astype(int)
-    pref = {p.id: p.text for p in seed_prompts("pref", "en")}
-    frame["source"] = [pref.get(i, text) for i, text in zip(frame["id"], frame["source"], strict=True)]
-    return line.write("prompts", frame.fillna({"translator": "", "rejected": ""}))
+    return line.write("prompts", frame.fillna({"translator": "", "rejected": ""})) + dropped
 
 
 def run_complete(line: Line, dry: bool = False, samples: int = 2) -> str:
     """Step 3: native, translated and policy answers to every prompt that passed."""
     table = line.read("prompts")
     table = table[(table["rejected"] == "") & table["id"].map(line.mine)]
-    asked = [Prompt(**{name: r[name] for name in PROMPT}) for r in _records(table)]
-    profile, block = line.profile, line.profile.budget.block
+    profile, sampling = line.profile, line.profile.sampling
+    by_key = {(r["id"], r["lang"]): r for r in _records(table)}
+    asked = [Prompt(**{name: r[name] for name in PROMPT}) for r in by_key.values()]
     if dry:
         rows = len(asked) * (samples + 1) + table["id"].nunique()
-        return _estimate("answers", rows, rows * 0.7 * profile.sampling.max_new_tokens)
-    wanted = [p for p in asked if p.reference] if profile.models.strong == "references" else asked
-    options: dict[str, Any] = {"seed": line.seed, "block": block}
-    native = complete.native(line.store, profile.models.strong, wanted, profile.sampling, **options)
-    weak, translator = complete.generator(profile.models.weak), translate.make(profile.models.translator)
-    english = [
-        Prompt(r["id"], "en", r["split"], r["task"], r["category"], r["source"]) for r in _records(table.drop_duplicates("id"))
-    ]
-    translated, why = complete.translated(line.store, weak, translator, english, asked, profile.sampling, **options)
+        return _estimate("answers", rows, rows * 0.7 * sampling.max_new_tokens)
+    human = profile.models.strong == "references"
+    options: dict[str, Any] = {"seed": line.seed, "block": profile.budget.block}
+    native = complete.native(line.store, profile, [p for p in asked if p.reference or not human], sampling, seed=line.seed)
+    english = [replace(p, lang="en", text=by_key[p.id, p.lang]["source"]) for p in {p.id: p for p in asked}.values()]
+    weak = complete.generator(profile.models.weak, profile.server)
+    translator = translate.make(profile.models.translator, profile.server)
+    translated, why = complete.translated(line.store, weak, translator, english, asked, sampling, **options)
     del weak, translator
-    policy_model = complete.generator(profile.models.base)
-    policy = complete.run(line.store, policy_model, asked, profile.sampling, role="policy", samples=samples, **options)
-    names = {"native": profile.models.strong, "translated": profile.models.weak, "policy": profile.models.base}
-    by_key = {(p.id, p.lang): p for p in asked}
-    table_rows: list[dict[str, Any]] = []
-    for c in [*native, *translated, *policy]:
-        p, own = by_key[c.prompt_id, c.lang], c.role != "native" or profile.models.strong != "references"
-        carried = c.role == "translated" and c.lang != "en"
+    base = complete.generator(profile.models.base, profile.server)
+    policy = complete.run(line.store, base, asked, sampling, role="policy", samples=samples, **options)
+    makers = {"native": profile.models.strong, "translated": profile.models.weak, "policy": profile.models.base}
+    table_rows = []
+    for i, c in enumerate([*native, *translated, *policy]):
+        prompt, drawn = by_key[c.prompt_id, c.lang], c.role != "native" or not human
+        k = (i - len(native) - len(translated)) % samples if c.role == "policy" else 0
         table_rows.append(
-            {"id": c.id, "prompt_id": p.id, "lang": c.lang, "split": p.split, "category": p.category, "prompt": p.text}
-            | {"role": c.role, "text": c.text, "cut": c.cut, "in_language": languages.is_in(c.text, c.lang)}
-            | {"generator": names[c.role], "sampling": profile.sampling.model_dump_json() if own else "", "seed": line.seed}
-            | {"translator": profile.models.translator if carried else "", "rejected": why.get(c.id, "")}
+            {"id": c.id, "prompt_id": c.prompt_id, "lang": c.lang, "prompt": prompt["text"], "prompt_source": prompt["source"]}
+            | {"prompt_translator": prompt["translator"], "split": prompt["split"], "task": prompt["task"]}
+            | {"category": prompt["category"], "role": c.role, "text": c.text, "cut": c.cut, "generator": _name(makers[c.role])}
+            | {"sampling": sampling.model_dump_json() if drawn else "", "seed": line.seed * 1000 + k if drawn else -1}
+            | {"translator": _name(profile.models.translator) if c.role == "translated" and c.lang != "en" else ""}
+            | {"rejected": why.get(c.id) or complete.flaw(c)}
         )
-    if not line.whole:
-        return line.write("completions", table)
-    if not table_rows:
+    if line.whole and not table_rows:
         raise MlpoError("There is nothing to answer: every translated prompt was rejected; look at `mlpo data inspect`.")
-    frame = pd.DataFrame(table_rows)
-    wrong = (frame["rejected"] == "") & ~frame["in_language"]
-    frame.loc[wrong, "rejected"] = "wrong language"
-    frame.loc[frame["text"] == "", "rejected"] = "empty"
-    return line.write("completions", frame)
+    return line.write("completions", pd.DataFrame(table_rows))
 
 
 def run_score(line: Line, dry: bool = False, reward: str | None = None) -> str:
-    """Step 4: a reward for every answer, by the reward model of chapter 05 or another adapter's folder."""
+    """Step 4: a reward for every answer, by the recorded reward model of chapter 05, which stands on `base`, or by another
+    adapter (a folder) on the profile's base."""
     from mlpo.rewards import RewardModel
 
     table = line.read("completions")
@@ -167,14 +160,13 @@ def run_score(line: Line, dry: bool = False, reward: str | None = None) -> str:
     if reward is None and recorded is None:
         raise MlpoError("There is no recorded reward model: run chapter 05 first, or give --reward FOLDER with an adapter.")
     folder = Path(reward) if reward else recorded.folder / "reward"  # type: ignore[union-attr]
-    model = RewardModel.from_adapter(line.profile.models.base, folder)
+    model = RewardModel.from_adapter(line.profile.models.base if reward else "base", folder)
     asked = [_prompt(r) for r in _records(table)]
     table["reward"] = score.run(line.store, model, asked, list(table["text"]), line.profile.budget.block)
-    table["reward_model"] = reward or "05_reward_model-cpu/reward"
-    return line.write("scored", table)
+    return line.write("scored", table.assign(reward_model=Path(reward).name if reward else "05_reward_model-cpu/reward"))
 
 
-def run_pair(line: Line, dry: bool = False, rules: Sequence[pair.Rule] = ("reward",), margin: float | None = None) -> str:
+def run_pair(line: Line, rules: Sequence[pair.Rule], margin: float | None = None) -> str:
     """Step 5: pairs by each of the rules, from answers that passed."""
     if unknown := [rule for rule in rules if rule not in get_args(pair.Rule)]:
         raise MlpoError(f"Unknown rule {unknown[0]!r}: choose {', '.join(get_args(pair.Rule))}.")
@@ -186,10 +178,10 @@ def run_pair(line: Line, dry: bool = False, rules: Sequence[pair.Rule] = ("rewar
     if not made:
         raise MlpoError("No pairs: every prompt has fewer than two usable answers; look at `mlpo data inspect` for the reasons.")
     frame = pd.DataFrame([vars(p) for p in made])
-    origin = usable.drop_duplicates("id").set_index("id")[[*PROVENANCE[:-1], "reward_model"]]
+    origin = usable.drop_duplicates("id").set_index("id")
     for side in ("chosen", "rejected"):
-        frame = frame.join(origin.drop(columns="reward_model").add_prefix(f"{side}_"), on=f"{side}_id")
-    return line.write("pairs", frame.assign(reward_model=usable["reward_model"].iloc[0]))
+        frame = frame.join(origin[["generator", "sampling", "seed", "translator"]].add_prefix(f"{side}_"), on=f"{side}_id")
+    return line.write("pairs", frame.join(origin[["prompt_source", "prompt_translator", "reward_model"]], on="chosen_id"))
 
 
 def run_mix(line: Line, names: Sequence[str] | None, rule: str = "reward", total: int | None = None) -> list[Path]:
@@ -197,20 +189,21 @@ def run_mix(line: Line, names: Sequence[str] | None, rule: str = "reward", total
     from mlpo.data import export
 
     table = line.read("pairs")
-    fields = list(pair.Pair.__dataclass_fields__)
-    pairs = [pair.Pair(**{f: r[f] for f in fields}) for r in _records(table[table["rule"] == rule])]
+    if rule not in set(table["rule"]):
+        have = ", ".join(table["rule"].unique())
+        raise MlpoError(f"There are no pairs by the rule {rule!r} in {line.folder}, only by {have}: see `mlpo data pair --rule`.")
+    table = table[table["rule"] == rule]
+    pairs = [pair.Pair(**{f: r[f] for f in pair.Pair.__dataclass_fields__}) for r in _records(table)]
     written, failed = [], []
     for name in names or mix.MIXTURES:
-        spec = mix.read_spec(name, total or line.profile.budget.train_pairs)
+        spec = mix.read_spec(name, total or line.profile.budget.train_pairs, force=total is not None)
         try:
             mixture = mix.make(pairs, spec, line.profile.languages, line.profile.name, line.seed)
+            written.append(export.write(line.folder / "mixtures" / spec.name, mixture, table))
         except MlpoError as error:
             failed.append(str(error))
-            continue
-        rows = table[(table["rule"] == rule) & table["id"].isin([p.id for p in mixture.pairs])]
-        written.append(export.write(line.folder / "mixtures" / spec.name, mixture, rows))
     if failed:
-        raise MlpoError(" ".join(failed))
+        raise MlpoError(f"{' '.join(failed)} (Made: {', '.join(path.name for path in written) or 'none'}.)")
     return written
 
 
@@ -218,12 +211,12 @@ def run_card(line: Line, names: Sequence[str] | None) -> list[Path]:
     """Cards and figures of mixtures, anew from their rows (which may have been edited since)."""
     from mlpo.data import export
 
-    found = sorted(path.parents[1] for path in line.folder.glob("mixtures/*/data/train.parquet"))
+    found = sorted(path.parents[1] for path in line.folder.glob("mixtures/*/data/train-*.parquet"))
     wanted = [path for path in found if not names or path.name in names]
     if not wanted:
         raise MlpoError(f"There is no such mixture in {line.folder}; it has {', '.join(p.name for p in found) or 'none'}.")
     for path in wanted:
-        export.write_card(path, path.name, pd.read_parquet(path / "data" / "train.parquet"))
+        export.write_card(path)
     return wanted
 
 
@@ -253,17 +246,22 @@ def inspect(line: Line, prompt_id: str | None, langs: Sequence[str]) -> pd.DataF
     return frame.sort_values("lang", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
 
 
+def _name(model: str) -> str:
+    """A model's name without the address of the server that it was asked at."""
+    return model.rpartition("@")[0] if "@http" in model else model
+
+
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _prompt(row: dict[str, Any]) -> Prompt:
     """The prompt of a row of completions.parquet."""
-    return Prompt(row["prompt_id"], row["lang"], row["split"], "open", row["category"], row["prompt"])
+    return Prompt(row["prompt_id"], row["lang"], row["split"], row["task"], row["category"], row["prompt"])
 
 
 def _estimate(what: str, rows: int, tokens: float) -> str:
     """What a dry run says. Time from the tokens per second of the recorded chapter 04, as far as this machine is like it."""
     manifest = results.load("04_completions-cpu")
-    rate = manifest.payload["tokens_per_second"].value if manifest and "tokens_per_second" in manifest.payload else 100.0
+    rate = manifest.timing.get("tokens_per_second", 100.0) if manifest else 100.0
     return f"{rows:,} {what}, about {tokens:,.0f} tokens, {tokens / rate / 60:,.1f} min at {rate:.0f} tokens/s; nothing was run"

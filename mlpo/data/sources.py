@@ -6,6 +6,7 @@ from Parquet files of the same columns in a local folder (`aya:/data/aya`), whic
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import yaml
 
 from mlpo import languages
-from mlpo.data.prompts import clean, read_file, seed_prompts
+from mlpo.data.prompts import clean, read_file, seed_prompts, to_summarize
 from mlpo.errors import MlpoError
 from mlpo.models import digest
 from mlpo.records import Prompt
@@ -29,22 +30,26 @@ XLSUM = {
 CHATTERBOT_MISSING = ("ar", "cs", "el", "pl", "ro", "vi")
 
 
-def _hub(name: str, place: str, config: str | None, split: str, revision: str | None) -> Any:
-    """Rows of a hub set, or of the Parquet files in a folder."""
+def _hub(name: str, place: str, config: str | None, split: str, revision: str | None, columns: tuple[str, ...]) -> Any:
+    """Rows of a hub set, or of the Parquet files in a folder; MlpoError where it cannot be read or lacks a column."""
     import datasets
 
-    if place:
-        files = sorted(str(f) for f in ([Path(place)] if Path(place).is_file() else Path(place).glob("**/*.parquet")))
-        if not files:
-            raise MlpoError(f"There are no Parquet files in {place!r}: give a folder that holds those of {name}.")
-        return datasets.load_dataset("parquet", data_files=files, split="train")
+    files = sorted(str(f) for f in ([Path(place)] if Path(place).is_file() else Path(place).glob("**/*.parquet"))) if place else []
+    if place and not files:
+        raise MlpoError(f"There are no Parquet files in {place!r}: give a folder that holds those of {name}.")
     try:
-        return datasets.load_dataset(name, config, split=split, revision=revision)
-    except (OSError, ValueError) as error:
+        if files:
+            rows = datasets.load_dataset("parquet", data_files=files, split="train")
+        else:
+            rows = datasets.load_dataset(name, config, split=split, revision=revision)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise MlpoError(
-            f"The set {name} cannot be read from the hub ({str(error).splitlines()[0]}): check the network and HF_TOKEN, or give "
-            "a folder with its Parquet files, e.g. `aya:/data/aya`."
+            f"The set {name} cannot be read ({str(error).splitlines()[0]}): check the network and HF_TOKEN, or give a folder with "
+            "its Parquet files, e.g. `aya:/data/aya`."
         ) from None
+    if missing := set(columns) - set(rows.column_names):
+        raise MlpoError(f"The set {place or name} has no column {', '.join(sorted(missing))}: is it {name}?")
+    return rows
 
 
 def _make(
@@ -56,21 +61,23 @@ def _make(
 
 def aya(place: str, lang: str, revision: str | None) -> Iterator[Prompt]:
     """CohereLabs/aya_dataset: prompts and answers written by people (Apache 2.0)."""
-    rows = _hub("CohereLabs/aya_dataset", place, None, "train", revision)
+    rows = _hub("CohereLabs/aya_dataset", place, None, "train", revision, ("inputs", "targets", "language_code"))
     for row in rows.filter(lambda code: code == _iso(lang), input_columns="language_code"):
         yield _make("aya", lang, row["inputs"], row["targets"])
 
 
 def aya_eval(place: str, lang: str, revision: str | None) -> Iterator[Prompt]:
     """CohereLabs/aya_evaluation_suite, Dolly-200: 200 English prompts, translated by machine into each language (Apache 2.0)."""
-    rows = _hub("CohereLabs/aya_evaluation_suite", place, "dolly_machine_translated", "test", revision)
+    columns = ("inputs", "targets", "language", "source_id")
+    rows = _hub("CohereLabs/aya_evaluation_suite", place, "dolly_machine_translated", "test", revision, columns)
     for row in rows.filter(lambda code: code == _iso(lang), input_columns="language"):
-        yield _make("dolly", lang, row["inputs"], row["targets"], key=str(row["source_id"] if "source_id" in row else row["id"]))
+        yield _make("aya_eval", lang, row["inputs"], row["targets"], key=str(row["source_id"]))
 
 
 def wildchat(place: str, lang: str, revision: str | None) -> Iterator[Prompt]:
     """allenai/WildChat-1M: first turns of real conversations, those marked toxic or redacted left out (ODC-BY)."""
-    rows = _hub("allenai/WildChat-1M", place, None, "train", revision)
+    columns = ("conversation_hash", "conversation", "language", "toxic", "redacted")
+    rows = _hub("allenai/WildChat-1M", place, None, "train", revision, columns)
     for row in rows.filter(lambda name: name == languages.get(lang).name, input_columns="language"):
         if not row["toxic"] and not row["redacted"] and row["conversation"]:
             yield _make("wildchat", lang, row["conversation"][0]["content"], key=row["conversation_hash"][:12])
@@ -80,8 +87,10 @@ def xlsum(place: str, lang: str, revision: str | None) -> Iterator[Prompt]:
     """csebuetnlp/xlsum: news articles and summaries in 15 of the 23 languages (CC BY-NC-SA 4.0: not for commerce)."""
     if lang not in XLSUM:
         raise MlpoError(f"XL-Sum has no {languages.get(lang).name}: it has {', '.join(XLSUM)}.")
-    for row in _hub("csebuetnlp/xlsum", place, XLSUM[lang], "validation", revision or "refs/convert/parquet"):
-        yield _make("xlsum", lang, row["text"], row["summary"], task="summarize", category="news", key=str(row["id"]))
+    parquet = revision or "refs/convert/parquet"
+    for row in _hub("csebuetnlp/xlsum", place, XLSUM[lang], "validation", parquet, ("id", "text", "summary")):
+        text = to_summarize(row["text"], lang)
+        yield _make("xlsum", lang, text, row["summary"], task="summarize", category="news", key=str(row["id"]))
 
 
 def gsm(place: str, lang: str, revision: str | None) -> Iterator[Prompt]:
@@ -133,22 +142,24 @@ SOURCES: dict[str, Callable[[str, str, str | None], Iterator[Prompt]]] = {
 }
 
 
+LICENCES = {
+    "seed": "CC BY 4.0", "aya": "Apache 2.0", "aya_eval": "Apache 2.0", "wildchat": "ODC-BY", "xlsum": "CC BY-NC-SA 4.0",
+    "gsm": "MIT", "chatterbot": "BSD-3-Clause",
+}  # fmt: skip
+
+
 def load(source: str, lang: str = "en", limit: int | None = None, revision: str | None = None) -> list[Prompt]:
     """Prompts of a source in one language: `seed` (its `pool`), a file, or NAME[:FOLDER] of SOURCES.
 
-    Raises MlpoError for an unknown source, and where nothing is found.
+    A file is read whole, rows in other languages too. Raises MlpoError for an unknown source, and where nothing is found.
     """
     name, _, place = source.partition(":")
     if source == "seed":
         found = seed_prompts("pool", "en") if lang == "en" else []
     elif name in SOURCES:
-        found = []
-        for prompt in SOURCES[name](place, lang, revision):
-            if limit is not None and len(found) >= limit:
-                break
-            found.append(prompt)
+        found = list(itertools.islice(SOURCES[name](place, lang, revision), limit))
     elif Path(source).suffix:
-        found = [p for p in read_file(Path(source)) if p.lang == lang]
+        found = read_file(Path(source))
     else:
         raise MlpoError(f"Unknown prompt source {source!r}: give seed, a file (JSONL, CSV, Parquet), or {', '.join(SOURCES)}.")
     if not found:
@@ -156,9 +167,10 @@ def load(source: str, lang: str = "en", limit: int | None = None, revision: str 
     return found[:limit]
 
 
-def english(source: str | None, limit: int | None = None) -> list[Prompt]:
-    """English prompts for the pipeline to translate, cleaned; those of the seed set where no source is named."""
-    kept, counts = clean(load(source or "seed", "en", None))
+def english(source: str | None, limit: int | None = None) -> tuple[list[Prompt], dict[str, int]]:
+    """English prompts for the pipeline to translate, cleaned, and how many were left out for which reason; those of the seed
+    set where no source is named. Of a large source no more is read than twice what is wanted."""
+    kept, counts = clean(load(source or "seed", "en", None if limit is None else 2 * limit + 50))
     if not kept:
         raise MlpoError(f"Nothing is left of {source!r} after filtering ({counts}): check the source.")
-    return kept[:limit]
+    return kept[:limit], counts

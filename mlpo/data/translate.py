@@ -10,14 +10,13 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpo import languages
 from mlpo.data.prompts import seed_prompts
 from mlpo.errors import MlpoError
-from mlpo.models import Loaded, device, digest, fingerprint, load
-from mlpo.profiles import Sampling
+from mlpo.models import Lazy, Loaded, device, digest, fingerprint, ready
+from mlpo.profiles import Sampling, ServerLimits
 from mlpo.records import Answer, Prompt, Text, Translator
 from mlpo.sample import chat, log_likelihood, sample, seed_of
 from mlpo.server import Server
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STEP_VERSION = 2
-LONGEST = 400  # characters translated in one piece
+LONGEST = 200  # characters translated in one piece: in every language that fits into the limits below
 TRIES = 3
 
 
@@ -54,7 +53,7 @@ def shots(source: str, target: str, prompts: int, references: int) -> str:
 class FewShotTranslator:
     """A causal LM that is shown fixed translations and writes the next line: greedily, and at random on later attempts."""
 
-    def __init__(self, loaded: Loaded, prompts: int = 4, references: int = 2, max_new_tokens: int = 96) -> None:
+    def __init__(self, loaded: Loaded | Lazy, prompts: int = 4, references: int = 2, max_new_tokens: int = 128) -> None:
         self.loaded, self.examples, self.max_new_tokens = loaded, (prompts, references), max_new_tokens
 
     def fingerprint(self, source: str, target: str) -> str:
@@ -77,11 +76,11 @@ def request(text: str, target: str) -> str:
 class TunedTranslator:
     """A causal LM trained to translate both ways (`mlpo train translator`).
 
-    It writes several candidates, the likeliest one and random ones, and takes the one from which it finds the source likeliest
-    when it translates back: the noisy channel of statistical machine translation.
+    It writes several candidates, the likeliest one and random ones, and of those without a visible flaw takes the one from which
+    it finds the source likeliest when it translates back: the noisy channel of statistical machine translation.
     """
 
-    def __init__(self, loaded: Loaded, candidates: int = 4, max_new_tokens: int = 96, batch: int = 64) -> None:
+    def __init__(self, loaded: Loaded | Lazy, candidates: int = 4, max_new_tokens: int = 128, batch: int = 64) -> None:
         self.loaded, self.candidates, self.max_new_tokens, self.batch = loaded, candidates, max_new_tokens, batch
 
     def fingerprint(self, source: str, target: str) -> str:
@@ -104,10 +103,11 @@ class TunedTranslator:
             [texts[i].text + end for (i, _), _ in flat],
             [chat(self.loaded.tokenizer, request(text, source)) for (_, text), _ in flat],
         )
-        best: dict[int, tuple[float, Any]] = {}
-        for ((i, _), row), score in zip(flat, back, strict=True):
-            best[i] = max(best.get(i, (score, row)), (score, row), key=lambda pair: pair[0])
-        return [Answer(row.text, row.cut, len(row.tokens)) for _, row in (best[i] for i in range(len(texts)))]
+        ranked: list[list[tuple[bool, float, Any]]] = [[] for _ in texts]
+        for ((i, text), row), score in zip(flat, back, strict=True):
+            ranked[i].append((not flaw(texts[i].text, text, target, source, row.cut), score, row))
+        best = [max(rows, key=lambda entry: entry[:2])[2] for rows in ranked]
+        return [Answer(row.text, row.cut, len(row.tokens)) for row in best]
 
 
 class Seq2SeqTranslator:
@@ -144,9 +144,11 @@ class Seq2SeqTranslator:
     def translate(self, texts: Sequence[Text], source: str, target: str, attempt: int = 0) -> list[Answer]:
         import torch
 
+        if attempt and len(texts) > 1:  # each text draws its own random numbers, whatever else is in the batch
+            return [self.translate([text], source, target, attempt)[0] for text in texts]
         self.tokenizer.src_lang = self.code(source)[0]
         filled = self.tokenizer([text.text for text in texts], return_tensors="pt", padding=True).to(self.model.device)
-        torch.manual_seed(seed_of(digest([[text.id for text in texts], attempt])))
+        torch.manual_seed(seed_of(digest([texts[0].id, attempt])))
         options: dict[str, Any] = {"do_sample": True, "temperature": 0.7} if attempt else {"do_sample": False, "num_beams": 1}
         with torch.inference_mode():
             rows = self.model.generate(
@@ -175,28 +177,28 @@ class ServedTranslator:
         return self.server.chat([f"{lead} {text.text}\n{names[1]}:" for text in texts], sampling, seeds)
 
 
-def make(name: str, revision: str | None = None) -> Translator:
+def make(name: str, limits: ServerLimits | None = None) -> Translator:
     """The translator of a profile: `tuned` is the book's own, MODEL@URL a server, an encoder-decoder NLLB or M2M100; any other
     model translates few-shot."""
     from transformers import AutoConfig
 
     if name == "tuned":
-        return TunedTranslator(load("tuned"))
+        return TunedTranslator(ready(name))
     if "@http" in name:
-        return ServedTranslator(Server(name))
-    if "/" in name or Path(name).is_dir():
+        return ServedTranslator(Server(name, limits))
+    if "/" in name:
         try:
-            if AutoConfig.from_pretrained(name, revision=revision).is_encoder_decoder:
-                return Seq2SeqTranslator(name, revision)
-        except OSError:
+            if AutoConfig.from_pretrained(name).is_encoder_decoder:
+                return Seq2SeqTranslator(name)
+        except (OSError, ValueError):
             pass  # load() says what is missing
-    return FewShotTranslator(load(name, revision=revision))
+    return FewShotTranslator(ready(name))
 
 
 def sentences(text: str, longest: int = LONGEST) -> list[str]:
     """`text` in parts of whole sentences, each at most `longest` characters where its sentences allow it."""
     parts: list[str] = []
-    for sentence in re.findall(r"[^.!?。！？।؟]*(?:[.!?。！？।؟]+[\"'”’»」)]*\s*|$)", text):
+    for sentence in re.split(r"(?<=[.!?।؟])(?=\s)|(?<=[.!?।؟][\"'”’»)])(?=\s)|(?<=[。！？])|(?=\n)", text):
         if parts and len(parts[-1]) + len(sentence.rstrip()) <= longest:
             parts[-1] += sentence
         elif sentence:

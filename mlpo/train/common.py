@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from mlpo import paths
 from mlpo.errors import MlpoError
-from mlpo.models import compute_dtype
+from mlpo.models import compute_dtype, digest, fingerprint
 from mlpo.profiles import Training
 
 
@@ -66,6 +66,12 @@ def arguments(config: Training, seed: int, micro_batch: int) -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
+
+
+def identity(step: str, version: int, model: str, config: Training, seed: int, **more: Any) -> str:
+    """Id of a training: the hash of all that decides its outcome."""
+    parts = {"step": step, "version": version, "model": fingerprint(model), "config": config.model_dump(), "seed": seed}
+    return digest(parts | more)
 
 
 def completion_loss(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -11,7 +11,7 @@ from datasets import Dataset
 from trl import SFTConfig
 from trl import SFTTrainer as StockTrainer
 
-from mlpo.models import digest, fingerprint, load
+from mlpo.models import digest, load
 from mlpo.profiles import Training
 from mlpo.records import Prompt
 from mlpo.train import common
@@ -28,7 +28,10 @@ class SFTTrainer(StockTrainer):
         if return_outputs:  # evaluation with logits: TRL's own way
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = common.completion_loss(model, inputs)
-        return loss / (num_items_in_batch if num_items_in_batch is not None else (inputs["labels"][:, 1:] != -100).sum())
+        if num_items_in_batch is None:
+            return loss / (inputs["labels"][:, 1:] != -100).sum()
+        processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+        return loss * processes / num_items_in_batch
 
 
 def train(prompts: Sequence[Prompt], config: Training, seed: int = 0, model: str = "pretrained") -> common.Trained:
@@ -37,16 +40,7 @@ def train(prompts: Sequence[Prompt], config: Training, seed: int = 0, model: str
         {"prompt": [{"role": "user", "content": p.text}], "completion": [{"role": "assistant", "content": p.reference}]}
         for p in prompts
     ]
-    identity = digest(
-        {
-            "step": "sft",
-            "version": STEP_VERSION,
-            "model": fingerprint(model),
-            "rows": digest(rows),
-            "config": config.model_dump(),
-            "seed": seed,
-        }
-    )
+    identity = common.identity("sft", STEP_VERSION, model, config, seed, rows=digest(rows))
 
     def make_trainer(folder: Path) -> SFTTrainer:
         loaded = load(model)

@@ -9,7 +9,7 @@ from mlpo.corruptions import KINDS, corrupt
 from mlpo.data import mix, pair, prompts
 from mlpo.languages import LANGUAGES
 from mlpo.records import Completion, Prompt
-from mlpo.rewards import FinalNumber
+from mlpo.rewards import FinalNumber, last_number
 
 
 def test_asking_for_what_is_not_there():
@@ -60,6 +60,31 @@ def test_a_margin_keeps_only_clear_pairs_and_best_random_keeps_the_best():
     some = pair.make(asked, rows, rewards, "best_random")
     assert {(p.lang, p.chosen_role) for p in some} == {("en", "native"), ("tr", "translated")}
     assert len({p.rejected_role for p in some if p.lang == "en"}) == 2
+
+
+def test_a_margin_leaves_the_random_control_random():
+    asked, rows, rewards = _completions()
+    control = pair.make(asked, rows, rewards, "random", margin=0.1)
+    signs = {p.chosen_reward > p.rejected_reward for p in control}
+    assert signs == {True, False}
+    assert all(abs(p.chosen_reward - p.rejected_reward) >= 0.1 for p in control)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It is 7.", 7),
+        ("-5", -5),
+        ("1,234 pears", 1234),
+        ("2,5 kg", 2.5),
+        ("12,00", 12),
+        ("٣٫٥", 3.5),
+        ("= 1.000.000", 1e6),
+        ("none", None),
+    ],
+)
+def test_the_last_number_of_a_text(text, value):
+    assert last_number(text) == value
 
 
 def test_right_answers_stand_over_wrong_ones():
@@ -126,6 +151,7 @@ def test_a_spec_from_a_file(tmp_path):
         ("languages: [en]\ntotal: 3\nallocation: fair\n", "allocation: Input should be 'equal'"),
         ("languages: [en]\ntotals: 3\n", "totals: Extra inputs"),
         ("languages: [xx]\ntotal: 3\n", "Unknown language 'xx'"),
+        ("name: ../..\nlanguages: [en]\ntotal: 3\n", "name: String should match pattern"),
         ("- en", "not a YAML mapping"),
         ("[", "not a YAML mapping"),
     ],

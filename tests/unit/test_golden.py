@@ -26,7 +26,7 @@ def test_preference_pairs():
     asked = [Prompt(str(i), "en", "pref", "open", "x", f"q{i}") for i in range(4)]
     rows = [Completion(digest([p.id, role]), p.id, "en", role, role + p.id) for p in asked for role in ("native", "translated")]
     made = [pair.make(asked, rows, [0.1 * i for i in range(8)], rule) for rule in ("role", "reward", "random")]
-    assert (VERSIONS["data.pair"], digest([[p.id for p in some] for some in made])[:16]) == (1, "e0f85caca5c860d4")
+    assert (VERSIONS["data.pair"], digest([[p.id for p in some] for some in made])[:16]) == (2, "e0f85caca5c860d4")
 
 
 def test_a_translation():
@@ -34,12 +34,12 @@ def test_a_translation():
 
     translator = translate.FewShotTranslator(load("pretrained"), max_new_tokens=16)
     got = translator.translate([Text("1", "Why is the sky blue?")], "en", "de")
-    assert (VERSIONS["data.translate"], got) == (1, ["Warum ist der Himmel blau?"])
+    assert (VERSIONS["data.translate"], got[0].text) == (2, "Warum ist der Himmel blau?")
 
 
 def test_a_sampled_completion(base):
     drawn = sample(base, [chat(base.tokenizer, "Name a fruit.")], Sampling(max_new_tokens=12), [seed_of("0123456789abcdef")])
-    assert (VERSIONS["data.complete"], drawn[0].text) == (1, "Fruit is a soft, sweet, green, lemony,")
+    assert (VERSIONS["data.complete"], drawn[0].text) == (2, "Fruit is a soft, sweet, green, lemony,")
 
 
 def test_every_step_has_a_version():

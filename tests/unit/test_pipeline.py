@@ -65,8 +65,8 @@ class Reward(Scripted):
 
 @pytest.fixture
 def line(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.translate, "make", lambda name: Translator())
-    monkeypatch.setattr(pipeline.complete, "generator", lambda name: Generator())
+    monkeypatch.setattr(pipeline.translate, "make", lambda name, limits=None: Translator())
+    monkeypatch.setattr(pipeline.complete, "generator", lambda name, limits=None: Generator())
     monkeypatch.setattr("mlpo.rewards.RewardModel", Reward)
     path = tmp_path / "own.csv"
     path.write_text("id,text\n" + "".join(f"u{i},{text}\n" for i, text in enumerate(ENGLISH)))
@@ -108,7 +108,19 @@ def test_the_line_from_a_users_prompts_to_a_data_set(line):
     assert "# ML-23 & smoke: 6 preference pairs in 2 languages" in card
     assert "| tr | 3 |" in card
     assert (folders[0] / "summary.svg").stat().st_size > 1000
+    assert set(rows["prompt_source"]) == set(ENGLISH)
+    assert {row["prompt_translator"] for row in rows if row["lang"] == "tr"} == {"tuned"}
+    drawn = next(row for row in rows if row["chosen_role"] == "policy")
+    origin = done.store.origin(drawn["chosen_id"])
+    assert (origin["step"], origin["seed"], origin["model"]) == ("complete", drawn["chosen_seed"], "scripted")
+    assert (
+        pipeline.run_mix(done, ["ML-23"], "random", total=2) == folders
+    )  # in the same place: `datasets` must not show the old one
+    assert set(datasets.load_dataset(str(folders[0]), split="train")["rule"]) == {"random"}
+    card = (folders[0] / "README.md").read_text()
+    (folders[0] / "README.md").unlink()
     assert pipeline.run_card(done, ["ML-23"]) == folders
+    assert (folders[0] / "README.md").read_text() == card
 
 
 def test_a_steps_table_says_what_was_rejected_and_why(line, monkeypatch):
@@ -140,7 +152,12 @@ def test_shards_together_are_the_whole(line):
     before = split.store.count("complete")
     pipeline.run_complete(split)
     assert split.store.count("complete") == before > 0  # nothing was made again
-    for name in ("prompts", "completions"):
+    for i in (1, 2, 3):
+        pipeline.run_score(line(folder="split", shard=(i, 3)))
+    split = line(folder="split")
+    assert split.store.count("score") > 0
+    pipeline.run_score(split)
+    for name in ("prompts", "completions", "scored"):
         pd.testing.assert_frame_equal(alone.read(name), split.read(name))
 
 
@@ -155,13 +172,29 @@ def test_dry_runs_count_and_run_nothing(line):
 
 def test_steps_out_of_order_say_what_comes_first(line):
     made = line()
-    for step, before in ((pipeline.run_complete, "translate"), (pipeline.run_score, "complete"), (pipeline.run_pair, "score")):
+    pairs = lambda made: pipeline.run_pair(made, ["reward"])
+    for step, before in ((pipeline.run_complete, "translate"), (pipeline.run_score, "complete"), (pairs, "score")):
         with pytest.raises(MlpoError, match=f"run `mlpo data {before}` first"):
             step(made)
     with pytest.raises(MlpoError, match="run `mlpo data pair` first"):
         pipeline.run_mix(made, None)
     with pytest.raises(MlpoError, match="no such mixture"):
         pipeline.run_card(made, ["ML-5"])
+
+
+def test_a_table_older_than_what_it_was_made_from_is_refused(line):
+    done = whole(line())
+    pipeline.run_translate(done)
+    with pytest.raises(MlpoError, match=r"completions.parquet in .* is older than prompts.parquet: run `mlpo data complete` again"):
+        pipeline.run_score(done)
+
+
+def test_an_unknown_rule_and_one_without_pairs(line):
+    done = whole(line())
+    with pytest.raises(MlpoError, match="Unknown rule 'best'"):
+        pipeline.run_pair(done, ["best"])
+    with pytest.raises(MlpoError, match=r"no pairs by the rule 'role' .*, only by reward, random"):
+        pipeline.run_mix(done, ["ML-23"], "role")
 
 
 def test_an_impossible_mixture_is_named_and_the_possible_ones_are_made(line):
@@ -200,7 +233,9 @@ def test_hostile_text_is_stored_as_it_is_and_shown_escaped(line, monkeypatch):
     ("arguments", "said"),
     [
         (["data", "guess"], "Unknown step 'guess'"),
-        (["data", "pair", "--shard", "3/2"], "--shard '3/2' is not i/n"),
+        (["data", "score", "--shard", "3/2"], "--shard '3/2' is not i/n"),
+        (["data", "pair", "--dry-run"], "pair runs no model"),
+        (["data", "score", "--limit", "3"], "--limit are for translate"),
         (["data", "complete"], "run `mlpo data translate` first"),
         (["data", "translate", "--prompts", "nowhere.csv"], "nowhere.csv does not exist"),
         (["data", "translate", "--prompts", "unknown"], "Unknown prompt source"),

@@ -11,12 +11,13 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from mlpo import MlpoError
 from mlpo.data import complete, translate
-from mlpo.profiles import Sampling
+from mlpo.profiles import Sampling, ServerLimits
 from mlpo.records import Prompt, Text
 from mlpo.server import Server
 from mlpo.store import Store
@@ -87,16 +88,31 @@ def serving(plan=(), pause=0.0):
 @pytest.mark.parametrize("step", [429, 500, 503, "hang", "half", "empty", "no choices"])
 def test_what_is_no_answer_is_asked_again(step):
     with serving([step, step]) as (server, name):
-        client = Server(name, timeout_s=0.5, pause_s=0.01)
+        client = Server(name, ServerLimits(timeout_s=0.5), pause_s=0.01)
         assert client.chat(["hi"], GREEDY, [1])[0].text == "echo hi"
         assert len(server.seen) == 3
 
 
-@pytest.mark.parametrize("step", [500, "empty", "half"])
+@pytest.mark.parametrize(("step", "asked"), [("empty", 3), (400, 1), (422, 1)])
+def test_a_prompt_that_gets_no_answer_is_an_empty_one_and_the_others_are_kept(step, asked):
+    with serving([step] * asked) as (server, name):
+        rows = Server(name, ServerLimits(tries=3, concurrency=1), pause_s=0.01).chat(["a", "b"], GREEDY, [1, 2])
+        assert [row.text for row in rows] == ["", "echo b"]
+        assert len(server.seen) == asked + 1
+
+
+def test_what_a_model_thinks_aloud_is_no_answer(monkeypatch):
+    with serving() as (_, name):
+        client = Server(name, ServerLimits(tries=2), pause_s=0.01)
+        assert client.chat(["<think>hm</think> x"], GREEDY, [1])[0].text == "echo  x"
+        assert client.chat(["<think>cut while thinking"], GREEDY, [1])[0].text == "echo"
+
+
+@pytest.mark.parametrize("step", [500, "half"])
 def test_a_server_that_never_answers_is_one_sentence(step):
     with serving([step] * 50) as (server, name):
         with pytest.raises(MlpoError, match=r"gave no answer .* run again; what is stored is kept"):
-            Server(name, tries=3, pause_s=0.01).chat(["hi"], GREEDY, [1])
+            Server(name, ServerLimits(tries=3), pause_s=0.01).chat(["hi"], GREEDY, [1])
         assert len(server.seen) == 3
 
 
@@ -112,7 +128,7 @@ def test_nobody_listens():
         free.bind(("127.0.0.1", 0))
         name = f"m@http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(MlpoError, match="see that it runs and serves 'm'"):
-        Server(name, tries=2, pause_s=0.01).chat(["hi"], GREEDY, [1])
+        Server(name, ServerLimits(tries=2), pause_s=0.01).chat(["hi"], GREEDY, [1])
 
 
 @pytest.mark.parametrize("name", ["m", "m@localhost:8000", "@http://x/v1"])
@@ -123,7 +139,9 @@ def test_a_name_that_is_no_server(name):
 
 def test_order_cut_seed_and_settings_arrive():
     with serving(["cut"]) as (server, name):
-        rows = Server(name, concurrency=1).chat(["a", "b", "c"], Sampling(temperature=0.3, max_new_tokens=5), [7, 8, 9])
+        rows = Server(name, ServerLimits(concurrency=1)).chat(
+            ["a", "b", "c"], Sampling(temperature=0.3, max_new_tokens=5), [7, 8, 9]
+        )
         assert [row.text for row in rows] == ["echo a", "echo b", "echo c"]
         assert [row.cut for row in rows] == [True, False, False]
         assert rows[0].tokens == 3
@@ -134,13 +152,13 @@ def test_order_cut_seed_and_settings_arrive():
 
 def test_requests_run_side_by_side_up_to_the_limit():
     with serving(pause=0.15) as (server, name):
-        Server(name, concurrency=3).chat(list("abcdefghi"), GREEDY, range(9))
+        Server(name, ServerLimits(concurrency=3)).chat(list("abcdefghi"), GREEDY, range(9))
         assert server.most == 3
 
 
 def test_a_rate_limit_is_kept():
     with serving() as (server, name):
-        Server(name, requests_per_minute=600).chat(list("abcde"), GREEDY, range(5))
+        Server(name, ServerLimits(requests_per_minute=600)).chat(list("abcde"), GREEDY, range(5))
         times = sorted(at for at, _, _ in server.seen)
         assert times[-1] - times[0] >= 0.35  # four pauses of a tenth of a second
 
@@ -162,16 +180,17 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch, t
     assert "sk-secret" not in repr(client)
 
 
-def test_a_served_translator_retries_what_fails_its_checks():
+def test_a_served_translator_retries_what_fails_its_checks(tmp_path):
     with serving() as (server, name):
         translator = translate.ServedTranslator(Server(name, pause_s=0.01))
-        done = translate.run(Store(), translator, [Text("1", "Why is the sky blue at noon and red at dusk?")], "de", 8)
+        done = translate.run(
+            Store(tmp_path / "s.sqlite"), translator, [Text("1", "Why is the sky blue at noon and red at dusk?")], "de", 8
+        )
         assert done["1"].rejected  # an echo of the English is no German
         assert len(server.seen) == translate.TRIES
         assert server.seen[1][1]["temperature"] > 0 == server.seen[0][1]["temperature"]
 
 
-@pytest.mark.long
 def test_transformers_serve_with_the_packaged_model(base, tmp_path):
     """Both ends real: `transformers serve` answers for `base`, and the client translates and completes with it."""
     from mlpo.models import local_folder
@@ -180,12 +199,13 @@ def test_transformers_serve_with_the_packaged_model(base, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = str(local_folder("base"))
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
         command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        client = Server(f"{folder}@http://127.0.0.1:{port}/v1", concurrency=1, timeout_s=120, tries=12, pause_s=1)
+        limits = ServerLimits(concurrency=1, timeout_s=120, tries=12)
+        client = Server(f"{folder}@http://127.0.0.1:{port}/v1", limits)
         asked = [Prompt("p", "en", "pool", "open", "", "Why is the sky blue?")]
         rows = complete.run(Store(tmp_path / "s.sqlite"), complete.ServedGenerator(client), asked, GREEDY, role="policy")
         local = complete.LocalGenerator(base).generate([asked[0].text], GREEDY, [0])

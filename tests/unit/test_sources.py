@@ -32,10 +32,8 @@ def dumps(row: object) -> bytes:
         (dumps({**GOOD, "text": ""}), "line 1, text: String should have at least 1 character"),
         (dumps({**GOOD, "text": ["a"]}), "line 1, text: Input should be a valid string"),
         (dumps({k: v for k, v in GOOD.items() if k != "id"}), "line 1, id: Field required"),
-        (dumps({**GOOD, "colour": "red"}), "line 1, colour: Extra inputs are not permitted"),
         (dumps({**GOOD, "lang": "xx"}), "Unknown language 'xx'"),
         (dumps({**GOOD, "lang": "hi"}), "line 1: the text of '1' is not in the script of 'hi'"),
-        (dumps({**GOOD, "lang": "en", "reference": "Çünkü hava mavi ışığı saçar."}), "language they name, first 1 ('en')"),
         (dumps(GOOD) + b"\n" + dumps(GOOD), "line 2: the id '1' stands twice"),
         (json.dumps(GOOD, ensure_ascii=False).encode("iso-8859-9"), "not valid UTF-8"),
     ],
@@ -85,7 +83,7 @@ def test_the_same_rows_come_from_every_format(tmp_path):
 
 
 def test_id_and_text_are_enough_and_numbers_may_be_ids(tmp_path):
-    (tmp_path / "a.csv").write_text("id,text\n1,What is rain?\n2,What is snow?\n")
+    (tmp_path / "a.csv").write_text("id,text,colour\n1,What is rain?,red\n2,What is snow?,blue\n")
     pd.DataFrame({"id": [1, 2], "text": ["What is rain?", "What is snow?"]}).to_parquet(tmp_path / "a.parquet")
     rows = prompts.read_file(tmp_path / "a.csv")
     assert rows == prompts.read_file(tmp_path / "a.parquet")
@@ -171,6 +169,8 @@ def test_xlsum_gives_articles_to_summarize(tmp_path):
     pd.DataFrame([row]).to_parquet(tmp_path / "english.parquet")
     found = sources.load(f"xlsum:{tmp_path}", "en")[0]
     assert (found.task, found.reference, found.id) == ("summarize", "Rain fell.", "xlsum-uk-1")
+    assert found.text == "Summarize the following text in one sentence.\n\nIt rained all day in the town."
+    assert prompts.clean([sources._make("x", "en", "It rained all day. " * 200, task="summarize")])[1]["too long"] == 0
     with pytest.raises(MlpoError, match="XL-Sum has no Greek"):
         sources.load(f"xlsum:{tmp_path}", "el")
 
@@ -182,7 +182,7 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):
         raise ConnectionError("offline")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(MlpoError, match=r"cannot be read from the hub .* or give a folder"):
+    with pytest.raises(MlpoError, match=r"cannot be read \(offline\): .* or give a folder"):
         sources.load("aya")
 
 
@@ -213,5 +213,24 @@ def test_unknown_sources_and_missing_packages():
         sources.load("nowhere")
     with pytest.raises(MlpoError, match="no Parquet files"):
         sources.load("aya:/nowhere")
-    assert len(sources.english("seed")) == 400
-    assert [p.id for p in sources.english(None, 3)] == ["q001", "q002", "q003"]
+    kept, counts = sources.english("seed")
+    assert (len(kept), sum(counts.values())) == (400, 0)
+    assert [p.id for p in sources.english(None, 3)[0]] == ["q001", "q002", "q003"]
+
+
+def test_rows_of_a_file_that_are_not_english_are_counted(tmp_path):
+    path = tmp_path / "mixed.jsonl"
+    rows = [{"id": "1", "text": "What is rain?"}, {**GOOD, "id": "2"}]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    kept, counts = sources.english(str(path))
+    assert [p.id for p in kept] == ["1"]
+    assert counts["not English"] == 1
+
+
+def test_a_hub_set_of_another_schema_or_a_broken_file_is_named(tmp_path):
+    pd.DataFrame([{"a": 1}]).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(MlpoError, match="has no column inputs, language_code, targets: is it CohereLabs/aya_dataset"):
+        sources.load(f"aya:{tmp_path}")
+    (tmp_path / "train.parquet").write_bytes(b"broken")
+    with pytest.raises(MlpoError, match="cannot be read"):
+        sources.load(f"aya:{tmp_path}")

@@ -160,3 +160,25 @@ def test_few_shots_are_the_models_own_translation(base):
     assert not any(p.text in lead or p.reference in lead for p in seed_prompts("dev", "en"))
     rows = translator.translate([Text("1", "Why is the sky blue?")], "en", "de")
     assert "Himmel" in rows[0].text
+
+
+def test_the_tuned_translator_takes_the_candidate_from_which_the_source_is_likeliest(monkeypatch):
+    """The mechanics on the untuned model: candidates of each text stay with it, flawed ones come last, later attempts differ."""
+    loaded = load("pretrained")
+    translator = translate.TunedTranslator(loaded, candidates=3, max_new_tokens=12)
+    texts = [Text("1", "Why is the sky blue?"), Text("2", "Name two fruits that grow in cold places.")]
+    seen = []
+    score = translate.log_likelihood
+    monkeypatch.setattr(translate, "log_likelihood", lambda *a, **k: seen.append((a, score(*a, **k))) or seen[-1][1])
+    first = translator.translate(texts, "en", "de")
+    again = translator.translate(texts, "en", "de")
+    later = translator.translate(texts, "en", "de", attempt=1)
+    assert first == again
+    assert [row.text for row in later] != [row.text for row in first]
+    (_, sources, before), scores = seen[0]
+    for text, row in zip(texts, first, strict=True):
+        mine = [i for i, source in enumerate(sources) if source.startswith(text.text)]
+        asked = {i: before[i].split("English: ")[1].split("<end_of_turn>")[0] for i in mine}
+        rank = {i: (not translate.flaw(text.text, asked[i], "de", "en", row.cut), scores[i]) for i in mine}
+        assert row.text.strip() == asked[max(rank, key=rank.get)].strip()
+    assert translator.fingerprint("en", "de") != translator.fingerprint("en", "fr")
