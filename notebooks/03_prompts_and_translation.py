@@ -146,7 +146,7 @@ del few_shot
 # The `sft` split is parallel text. The book's own translator is the same model with a small {term}`adapter` trained on it, both ways: a few thousand requests
 # of the form "Translate into Turkish: ...". No examples are carried along any more.
 #
-# One more old idea helps. A good translation is one from which the source can be recovered. So we let the model write several candidates, translate each
+# One more old idea helps, the {term}`noisy channel`. A good translation is one from which the source can be recovered. So we let the model write several candidates, translate each
 # *back* in its head, and keep the one that makes the English source most likely:
 #
 # $$\hat y = \arg\max_{y \in \text{candidates}} \log p(x \mid y)$$
@@ -200,7 +200,7 @@ plots.translators(["translator"], "recorded")
 #
 # Now this build's own translations. The `dev` prompts exist in every language, none of them made by this translator. For a sense of scale we also score the
 # laziest translator, the one that returns the English. A second measure needs no text in the language at all: translate the translation back and
-# compare with the English, the *round trip*. It flatters a translator that errs the same way in both directions.
+# compare with the English: {term}`round-trip chrF`. It flatters a translator that errs the same way in both directions.
 
 # %%
 english = prompts.seed_prompts("dev", "en")[: budget.translation_prompts]
@@ -228,7 +228,7 @@ for lang, some in [*dev.groupby("lang", sort=False), (None, dev)]:
         run.estimate(f"{name}{label}", e, unit="chrF")
 
 # %% [markdown]
-# **BLEU**, the older measure, counts runs of words of a whole set of texts, so a single prompt has no score of its own. Languages that do not separate
+# **{term}`BLEU`**, the older measure, counts runs of words of a whole set of texts, so a single prompt has no score of its own. Languages that do not separate
 # words are cut into characters first.
 
 # %%

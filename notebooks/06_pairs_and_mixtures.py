@@ -130,7 +130,7 @@ run.table("pairs", table)
 table.groupby(["rule", "lang"], sort=False).size().unstack(0)
 
 # %% [markdown]
-# A **margin** keeps only the pairs whose rewards differ clearly. It is no free lunch: it keeps what the reward model is sure of, which need not be what it is
+# A {term}`margin <margin (of a pair)>` keeps only the pairs whose rewards differ clearly. It is no free lunch: it keeps what the reward model is sure of, which need not be what it is
 # right about.
 
 # %%
