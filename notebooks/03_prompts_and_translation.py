@@ -157,7 +157,7 @@ del few_shot
 from mlpo.profiles import Sampling
 from mlpo.sample import chat, log_likelihood, sample
 
-translator = translate.make(run.profile.models.translator)
+translator = translate.make(run.profile.models.translator, run.profile.server)
 loaded = getattr(translator, "loaded", None) or models.load("pretrained")
 asked = chat(loaded.tokenizer, translate.request(sentence.text, other))
 candidates = sample(loaded, [asked], Sampling(temperature=0, max_new_tokens=64), [0])

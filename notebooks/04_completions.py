@@ -115,7 +115,7 @@ said = complete.LocalGenerator(base).generate(
 samples["answer"] = [row.text for row in said]
 
 # %%
-translator = translate.make(run.profile.models.translator)
+translator = translate.make(run.profile.models.translator, run.profile.server)
 
 
 def back_to_english(texts: list[str], lang: str) -> list[str]:
@@ -197,9 +197,7 @@ asked = [
     for p in prompts.seed_prompts("pref", lang)[: round(1.2 * number) + 1]
 ]
 options = {"seed": seed, "block": budget.block}
-native = complete.native(
-    run.store, run.profile.models.strong, asked, sampling, **options
-)
+native = complete.native(run.store, run.profile, asked, sampling, seed=seed)
 print(len(asked), "prompts;", needed)
 
 # %% [markdown]
@@ -208,7 +206,7 @@ print(len(asked), "prompts;", needed)
 # stands as it is.
 
 # %%
-weak = complete.generator(run.profile.models.weak)
+weak = complete.generator(run.profile.models.weak, run.profile.server)
 english = [p for p in asked if p.lang == "en"]
 translated, rejected = complete.translated(
     run.store, weak, translator, english, asked, sampling, **options
@@ -244,12 +242,11 @@ table = pd.DataFrame(
             "text": c.text,
             "cut": c.cut,
             "in_language": languages.is_in(c.text, c.lang),
-            "rejected": rejected.get(c.id, ""),
+            "rejected": rejected.get(c.id) or complete.flaw(c),
         }
         for c in [*native, *translated, *policy]
     ]
 )
-table.loc[(table.rejected == "") & ~table.in_language, "rejected"] = "wrong language"
 run.table("completions", table)
 if run.store.count("complete") - before == len(policy):  # all of them drawn just now
     tokens = sum(len(base.tokenizer(c.text)["input_ids"]) for c in policy)

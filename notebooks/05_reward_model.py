@@ -95,8 +95,8 @@ show_texts(shown)
 some_ids = sorted({p.id for p in rm})[: max(1, budget.reward_prompts // 3)]
 weak_translated, rejected = complete.translated(
     run.store,
-    complete.generator(run.profile.models.weak),
-    translate.make(run.profile.models.translator),
+    complete.generator(run.profile.models.weak, run.profile.server),
+    translate.make(run.profile.models.translator, run.profile.server),
     [by_key[i, "en"] for i in some_ids],
     [p for p in rm if p.id in some_ids],
     run.profile.sampling,
