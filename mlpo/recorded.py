@@ -21,12 +21,17 @@ from mlpo.profiles import Sampling, Training
 from mlpo.records import Prompt, Translator
 from mlpo.sample import chat, log_likelihood, sample
 
-# What was tried for `base`, each for the same number of steps (a quarter of an epoch), judged on `dev` alone.
+# What was tried for `base`, judged on `dev` alone: settings over a quarter of an epoch, then the length of training.
+_QUARTER = Training(learning_rate=3e-4, lora_rank=16, epochs=0.25, batch=8, warmup_steps=5, decay=True)
 COMPARED = {
-    "rank 16, rate 3e-4": Training(learning_rate=3e-4, lora_rank=16, epochs=0.25, batch=8, warmup_steps=5, decay=True),
-    "rank 16, rate 1.5e-4": Training(learning_rate=1.5e-4, lora_rank=16, epochs=0.25, batch=8, warmup_steps=5, decay=True),
-    "rank 16, rate 1e-3": Training(learning_rate=1e-3, lora_rank=16, epochs=0.25, batch=8, warmup_steps=5, decay=True),
-    "rank 64, rate 3e-4": Training(learning_rate=3e-4, lora_rank=64, epochs=0.25, batch=8, warmup_steps=5, decay=True),
+    "rank 16, rate 3e-4": _QUARTER,
+    "rank 16, rate 1.5e-4": _QUARTER.model_copy(update={"learning_rate": 1.5e-4}),
+    "rank 16, rate 1e-3": _QUARTER.model_copy(update={"learning_rate": 1e-3}),
+    "rank 64, rate 3e-4": _QUARTER.model_copy(update={"lora_rank": 64}),
+    "half an epoch": _QUARTER.model_copy(update={"epochs": 0.5, "warmup_steps": 10}),
+    "one epoch": _QUARTER.model_copy(update={"epochs": 1.0, "warmup_steps": 10}),
+    "one epoch, rate 1.5e-4": _QUARTER.model_copy(update={"epochs": 1.0, "warmup_steps": 10, "learning_rate": 1.5e-4}),
+    "two epochs": _QUARTER.model_copy(update={"epochs": 2.0, "warmup_steps": 10}),
 }
 CHATTERBOT = "rank 16, rate 3e-4, half chatterbot"
 
