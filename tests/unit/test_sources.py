@@ -105,7 +105,14 @@ JSON = st.recursive(
 )
 
 
-@given(st.one_of(st.binary(max_size=200), st.lists(JSON, max_size=4).map(lambda r: "\n".join(map(json.dumps, r)).encode())))
+ROWS = st.fixed_dictionaries(
+    {"id": st.text(min_size=1, max_size=3) | st.integers(), "text": st.text(min_size=1, max_size=30)},
+    optional={"lang": st.sampled_from(["en", "tr", "xx"]), "reference": st.text(max_size=9), "note": JSON},
+)
+LINES = st.lists(ROWS | JSON, max_size=4).map(lambda rows: "\n".join(map(json.dumps, rows)).encode())
+
+
+@given(st.one_of(st.binary(max_size=200), LINES))
 @settings(max_examples=150, deadline=None)
 def test_no_bytes_break_the_readers(tmp_path_factory, content):
     """Whatever a file holds: rows, or one MlpoError."""
