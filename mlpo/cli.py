@@ -1,4 +1,4 @@
-"""The command line: `mlpo run`, `book`, `sync`, `record`, `train`, `data`, `models`, `doctor`."""
+"""The command line: `mlpo run`, `book`, `sync`, `record`, `data`, `models`, `doctor`."""
 
 from __future__ import annotations
 
@@ -93,17 +93,6 @@ def record(run_ids: Annotated[list[str], typer.Argument(help="e.g. 07_dpo-cpu; `
             from mlpo import plots
 
             plots.win_rates([path.name], "recorded").savefig(paths.ROOT / "book" / "_static" / "result.png", dpi=110)
-
-
-@app.command()
-def train(stage: Annotated[str, typer.Argument(help="compare | sft | translator | judge")], profile: ProfileOption = "cpu") -> None:
-    """Make what all chapters stand on: settings compared for `base`, its SFT adapter, the translator, or the judge's weights."""
-    from mlpo import recorded
-
-    stages = {"compare": recorded.compare, "sft": recorded.sft, "translator": recorded.translator, "judge": recorded.judge}
-    if stage not in stages:
-        raise MlpoError(f"Unknown stage {stage!r}: choose {', '.join(stages)} (reward, dpo and rloo are chapters 05, 07, 08).")
-    print(stages[stage](profile))
 
 
 @app.command()

@@ -216,7 +216,9 @@ def recorded_adapter(run_id: str) -> Path:
     """Folder of a recorded adapter: `sft` turns `pretrained` into `base`, `translator` makes it translate."""
     folder = paths.RESULTS / run_id / "adapter"
     if not (folder / "adapter_model.safetensors").exists():
-        raise MlpoError(f"The recorded adapter is missing from {folder}: restore it with git, or run `mlpo train {run_id}`.")
+        raise MlpoError(
+            f"The recorded adapter is missing from {folder}: restore it with git, or run `python tools/recorded.py {run_id}`."
+        )
     return folder
 
 

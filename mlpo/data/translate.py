@@ -74,7 +74,7 @@ def request(text: str, target: str) -> str:
 
 
 class TunedTranslator:
-    """A causal LM trained to translate both ways (`mlpo train translator`).
+    """A causal LM trained to translate both ways (`tools/recorded.py translator`).
 
     It writes several candidates, the likeliest one and random ones, and of those without a visible flaw takes the one from which
     it finds the source likeliest when it translates back: the noisy channel of statistical machine translation.

@@ -77,7 +77,6 @@ def test_a_changed_helper_makes_a_chapter_stale_and_the_reason_is_said(monkeypat
         (["run", "07", "-p", "beta"], "is not name=value"),
         (["run", "07", "--profile", "nowhere.yaml"], "Unknown profile 'nowhere.yaml'"),
         (["book", "--profile", "huge"], "Unknown profile 'huge'"),
-        (["train", "ppo"], "Unknown stage 'ppo'"),
         (["record", "99_nothing-cpu"], "is not in this build"),
     ],
 )

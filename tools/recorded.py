@@ -1,4 +1,10 @@
-"""What every chapter stands on and nobody needs to make again: the SFT adapter of `base`, and the judge's weights."""
+"""What every chapter stands on, made once and committed: settings compared for `base`, its SFT adapter, the translator, the
+judge's weights. Nobody needs to make them again; who wants others, in other languages say, runs
+
+    python tools/recorded.py compare | sft | translator | judge [--profile NAME]
+
+All of it resumes after a kill. `sft` and `translator` take about an hour each on two cores.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +16,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from mlpo import paths, profiles, results
 from mlpo.corruptions import KINDS, corrupt
@@ -244,3 +252,19 @@ def judge(profile_name: str = "cpu") -> Path:
     note = {"weights": weights, "fitted_on": f"dev, {len(pairs)} pairs, {len(profile.languages)} languages"}
     paths.write_atomically(WEIGHTS, json.dumps(note, indent=1) + "\n")
     return WEIGHTS
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(stage: str, profile: str = "cpu") -> None:
+    """compare | sft | translator | judge"""
+    stages = {"compare": compare, "sft": sft, "translator": translator, "judge": judge}
+    if stage not in stages:
+        raise typer.BadParameter(f"unknown stage {stage!r}: choose {', '.join(stages)}")
+    print(stages[stage](profile))
+
+
+if __name__ == "__main__":
+    app()
