@@ -38,7 +38,6 @@ COMPARED = {
     "rank 64, rate 3e-4": _QUARTER.model_copy(update={"lora_rank": 64}),
     "half an epoch": _QUARTER.model_copy(update={"epochs": 0.5, "warmup_steps": 10}),
     "one epoch": _QUARTER.model_copy(update={"epochs": 1.0, "warmup_steps": 10}),
-    "one epoch, rate 1.5e-4": _QUARTER.model_copy(update={"epochs": 1.0, "warmup_steps": 10, "learning_rate": 1.5e-4}),
     "two epochs": _QUARTER.model_copy(update={"epochs": 2.0, "warmup_steps": 10}),
 }
 CHATTERBOT = "rank 16, rate 3e-4, half chatterbot"
@@ -175,7 +174,7 @@ def sft_card(dev: Sequence[Prompt]) -> None:
     paths.write_atomically(path, path.read_text(encoding="utf-8") + text)
 
 
-TRANSLATOR = Training(learning_rate=3e-4, epochs=1, batch=8, lora_rank=32, warmup_steps=10, decay=True)
+TRANSLATOR = Training(learning_rate=3e-4, epochs=0.6, batch=8, lora_rank=32, warmup_steps=10, decay=True)
 
 
 def translator(profile_name: str = "cpu") -> Path:
