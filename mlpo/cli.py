@@ -101,10 +101,14 @@ def data(
     names: Annotated[list[str] | None, typer.Argument(help="mix, card: mixtures (or YAML files); inspect: a prompt id")] = None,
     profile: ProfileOption = "cpu",
     out: Annotated[str | None, typer.Option(help="folder of the tables; default build/data/PROFILE")] = None,
-    prompts: Annotated[str | None, typer.Option(help="seed, a file (JSONL, CSV, Parquet), or e.g. aya[:FOLDER]")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="seed, a file (JSONL, CSV, Parquet), or e.g. aya[:FOLDER], aya@REVISION")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="translate: at most so many prompts a language")] = None,
     samples: Annotated[int, typer.Option(min=1, help="complete: answers of the policy to each prompt")] = 2,
-    reward: Annotated[str | None, typer.Option(help="score: folder of a reward adapter; default: the recorded one")] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="score: folder of a reward adapter, or `number`; default: the recorded one")
+    ] = None,
     rule: Annotated[str, typer.Option(help="pair, mix: role, reward, best_random, random")] = "reward",
     margin: Annotated[float | None, typer.Option(help="pair: smallest difference of rewards")] = None,
     total: Annotated[int | None, typer.Option(min=1, help="mix: pairs in all; default: the profile's")] = None,

@@ -2,7 +2,7 @@
 
 `pretrained` is the packaged Gemma 3 270M as it is. `base` is `pretrained` with the recorded SFT adapter merged once in full
 precision, `tuned` (the translator) likewise with another adapter. A policy is `base` plus one adapter. Any other name is a local
-folder or a hub repository.
+folder or a hub repository, of which NAME@REVISION takes a certain state.
 """
 
 from __future__ import annotations
@@ -114,6 +114,12 @@ class Lazy:
 def ready(name: str) -> Loaded | Lazy:
     """A model to use: lazily where its identity is known without loading it (on the hub it is the commit that is found)."""
     return Lazy(name) if name in PACKAGED or name in MERGED or Path(name).is_dir() else load(name)
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Repository and revision of NAME@REVISION; a folder may have any name."""
+    repository, _, revision = name.partition("@")
+    return (name, None) if Path(name).exists() else (repository, revision or None)
 
 
 def digest(value: Any) -> str:
@@ -274,9 +280,7 @@ def _merge(name: str, out: Path) -> None:
     AutoTokenizer.from_pretrained(parent).save_pretrained(out)
 
 
-def load(
-    name: str, *, adapter: Path | None = None, four_bit: bool = False, revision: str | None = None, reward: bool = False
-) -> Loaded:
+def load(name: str, *, adapter: Path | None = None, four_bit: bool = False, reward: bool = False) -> Loaded:
     """Model, tokenizer (with chat template) and fingerprint for a name of a profile, ready for inference.
 
     `adapter`: a PEFT folder put on top (never merged). `four_bit`: NF4 with double quantisation (QLoRA).
@@ -290,16 +294,15 @@ def load(
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute_dtype()
         )
-    if name not in PACKAGED and name not in MERGED and not Path(name).is_dir():
-        options["revision"] = revision
     auto: Any = transformers.AutoModelForCausalLM
     if reward:
         auto, options["num_labels"] = transformers.AutoModelForSequenceClassification, 1
-    place = local_folder(name)
+    repository, revision = split_revision(name)
+    place = local_folder(repository)
     torch.manual_seed(0)  # a fresh classifier head is drawn at random; everything else ignores it
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, padding_side="left")
-        model: Any = auto.from_pretrained(place, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, padding_side="left", revision=revision)
+        model: Any = auto.from_pretrained(place, revision=revision, **options)
     except OSError as error:
         raise MlpoError(
             f"The model {name!r} cannot be loaded ({str(error).splitlines()[0]}): give a folder that holds it, log in to the hub "
@@ -307,7 +310,8 @@ def load(
         ) from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    identity = fingerprint(name, getattr(model.config, "_commit_hash", None) or revision)
+    commit = getattr(model.config, "_commit_hash", None)
+    identity = fingerprint(repository, commit or revision)
     if adapter is not None:
         from peft import PeftModel
 
@@ -321,4 +325,4 @@ def load(
         identity = digest({"base": identity, "adapter": file_sha256(Path(adapter) / "adapter_model.safetensors")})
     if not four_bit:
         model.to(device())
-    return Loaded(name, model.eval(), tokenizer, identity)
+    return Loaded(f"{repository}@{commit}" if commit else name, model.eval(), tokenizer, identity)

@@ -126,10 +126,11 @@ def run_complete(line: Line, dry: bool = False, samples: int = 2) -> str:
     weak = complete.generator(profile.models.weak, profile.server)
     translator = translate.make(profile.models.translator, profile.server)
     translated, why = complete.translated(line.store, weak, translator, english, asked, sampling, **options)
+    makers = {"native": _name(profile.models.strong), "translated": weak.name}
     del weak, translator
     base = complete.generator(profile.models.base, profile.server)
     policy = complete.run(line.store, base, asked, sampling, role="policy", samples=samples, **options)
-    makers = {"native": profile.models.strong, "translated": profile.models.weak, "policy": profile.models.base}
+    makers["policy"] = base.name
     table_rows = []
     for i, c in enumerate([*native, *translated, *policy]):
         prompt, drawn = by_key[c.prompt_id, c.lang], c.role != "native" or not human
@@ -137,7 +138,7 @@ def run_complete(line: Line, dry: bool = False, samples: int = 2) -> str:
         table_rows.append(
             {"id": c.id, "prompt_id": c.prompt_id, "lang": c.lang, "prompt": prompt["text"], "prompt_source": prompt["source"]}
             | {"prompt_translator": prompt["translator"], "split": prompt["split"], "task": prompt["task"]}
-            | {"category": prompt["category"], "role": c.role, "text": c.text, "cut": c.cut, "generator": _name(makers[c.role])}
+            | {"category": prompt["category"], "role": c.role, "text": c.text, "cut": c.cut, "generator": makers[c.role]}
             | {"sampling": sampling.model_dump_json() if drawn else "", "seed": line.seed * 1000 + k if drawn else -1}
             | {"translator": _name(profile.models.translator) if c.role == "translated" and c.lang != "en" else ""}
             | {"rejected": why.get(c.id) or complete.flaw(c)}
@@ -148,14 +149,18 @@ def run_complete(line: Line, dry: bool = False, samples: int = 2) -> str:
 
 
 def run_score(line: Line, dry: bool = False, reward: str | None = None) -> str:
-    """Step 4: a reward for every answer, by the recorded reward model of chapter 05, which stands on `base`, or by another
-    adapter (a folder) on the profile's base."""
-    from mlpo.rewards import RewardModel
+    """Step 4: a reward for every answer, by the recorded reward model of chapter 05, which stands on `base`, by another
+    adapter (a folder) on the profile's base, or by `number`: whether the last number is that of the English reference."""
+    from mlpo.rewards import FinalNumber, RewardModel
 
     table = line.read("completions")
     table = table[table["prompt_id"].map(line.mine)].reset_index(drop=True)
     if dry:
         return _estimate("scores", len(table), float(table["text"].str.len().sum() + table["prompt"].str.len().sum()) / 3)
+    if reward == "number":
+        prompts = line.read("prompts").drop_duplicates("id").set_index("id")["reference"]
+        checked = [replace(_prompt(r), reference=prompts[r["prompt_id"]]) for r in _records(table)]
+        return line.write("scored", table.assign(reward=FinalNumber().score(checked, list(table["text"])), reward_model="number"))
     recorded = results.load("05_reward_model-cpu", "any")
     if reward is None and recorded is None:
         raise MlpoError("There is no recorded reward model: run chapter 05 first, or give --reward FOLDER with an adapter.")

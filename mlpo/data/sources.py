@@ -19,7 +19,7 @@ import yaml
 from mlpo import languages
 from mlpo.data.prompts import clean, read_file, seed_prompts, to_summarize
 from mlpo.errors import MlpoError
-from mlpo.models import digest
+from mlpo.models import digest, split_revision
 from mlpo.records import Prompt
 
 XLSUM = {
@@ -148,12 +148,13 @@ LICENCES = {
 }  # fmt: skip
 
 
-def load(source: str, lang: str = "en", limit: int | None = None, revision: str | None = None) -> list[Prompt]:
-    """Prompts of a source in one language: `seed` (its `pool`), a file, or NAME[:FOLDER] of SOURCES.
+def load(source: str, lang: str = "en", limit: int | None = None) -> list[Prompt]:
+    """Prompts of a source in one language: `seed` (its `pool`), a file, or NAME[:FOLDER] or NAME@REVISION of SOURCES.
 
     A file is read whole, rows in other languages too. Raises MlpoError for an unknown source, and where nothing is found.
     """
     name, _, place = source.partition(":")
+    name, revision = split_revision(name)
     if source == "seed":
         found = seed_prompts("pool", "en") if lang == "en" else []
     elif name in SOURCES:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlpo import languages
 from mlpo.data.prompts import seed_prompts
 from mlpo.errors import MlpoError
-from mlpo.models import Lazy, Loaded, device, digest, fingerprint, ready
+from mlpo.models import Lazy, Loaded, device, digest, fingerprint, ready, split_revision
 from mlpo.profiles import Sampling, ServerLimits
 from mlpo.records import Answer, Prompt, Text, Translator
 from mlpo.sample import chat, log_likelihood, sample, seed_of
@@ -113,21 +113,22 @@ class TunedTranslator:
 class Seq2SeqTranslator:
     """NLLB-200 or M2M100, from the hub or a folder. Greedy at first, sampled on later attempts."""
 
-    def __init__(self, name: str, revision: str | None = None, max_new_tokens: int = 256) -> None:
+    def __init__(self, name: str, max_new_tokens: int = 256) -> None:
         import transformers
 
+        place, revision = split_revision(name)
         try:
-            self.model = transformers.AutoModelForSeq2SeqLM.from_pretrained(name, revision=revision, use_safetensors=True).to(
-                device()
-            )
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, revision=revision)
+            model = transformers.AutoModelForSeq2SeqLM.from_pretrained(place, revision=revision, use_safetensors=True)
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(place, revision=revision)
         except (OSError, ValueError) as error:
             raise MlpoError(
                 f"The translator {name!r} cannot be loaded ({str(error).splitlines()[0]}): give a folder that holds it, check the "
                 "network and HF_TOKEN, or name a causal language model."
             ) from None
-        self.name, self.max_new_tokens = name, max_new_tokens
-        self._identity = fingerprint(name, getattr(self.model.config, "_commit_hash", None) or revision)
+        commit = getattr(model.config, "_commit_hash", None)
+        self.model, self.max_new_tokens = model.to(device()), max_new_tokens
+        self.name = f"{place}@{commit}" if commit else name
+        self._identity = fingerprint(place, commit or revision)
 
     def fingerprint(self, source: str, target: str) -> str:
         return digest(["seq2seq", self._identity, source, target, self.max_new_tokens])
@@ -187,8 +188,9 @@ def make(name: str, limits: ServerLimits | None = None) -> Translator:
     if "@http" in name:
         return ServedTranslator(Server(name, limits))
     if "/" in name:
+        place, revision = split_revision(name)
         try:
-            if AutoConfig.from_pretrained(name).is_encoder_decoder:
+            if AutoConfig.from_pretrained(place, revision=revision).is_encoder_decoder:
                 return Seq2SeqTranslator(name)
         except (OSError, ValueError):
             pass  # load() says what is missing

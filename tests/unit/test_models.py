@@ -88,6 +88,13 @@ def test_an_unreachable_hub_model_is_one_sentence(monkeypatch):
         models.load("no-one/no-model")
 
 
+def test_a_revision_stands_behind_the_name(tmp_path):
+    assert models.split_revision("org/model@v1.2") == ("org/model", "v1.2")
+    assert models.split_revision("org/model") == ("org/model", None)
+    (tmp_path / "my@model").mkdir()
+    assert models.split_revision(str(tmp_path / "my@model")) == (str(tmp_path / "my@model"), None)
+
+
 def test_the_chat_template_is_gemmas(base):
     tokenizer = base.tokenizer
     assert chat(tokenizer, "Hi ") == "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n"

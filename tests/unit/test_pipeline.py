@@ -123,6 +123,25 @@ def test_the_line_from_a_users_prompts_to_a_data_set(line):
     assert (folders[0] / "README.md").read_text() == card
 
 
+def test_a_reward_that_can_be_checked(line, monkeypatch):
+    """The reference is English alone; its last number decides in every language."""
+    from mlpo.records import Answer
+
+    made = line()
+    own = made.folder.parent / "own.csv"
+    own.write_text(f"id,text,reference\nu0,{ENGLISH[0]},The answer is 7\n")
+    pipeline.run_translate(made)
+    says = lambda self, prompts, sampling, seeds: [Answer(f"Bu sorunun yanıtı {7 + s % 2} olmalı.", False, 1) for s in seeds]
+    monkeypatch.setattr(Generator, "generate", says)
+    pipeline.run_complete(made, samples=8)
+    pipeline.run_score(made, reward="number")
+    table = made.read("scored")
+    turkish = table[(table.lang == "tr") & (table.role == "policy")]
+    assert set(turkish.reward) == {0.0, 1.0}
+    assert all((row.reward == 1) == (" 7 " in row.text) for row in turkish.itertuples())
+    assert set(table.reward_model) == {"number"}
+
+
 def test_a_steps_table_says_what_was_rejected_and_why(line, monkeypatch):
     monkeypatch.setattr(Translator, "translate", lambda self, texts, s, t, attempt=0: [export_answer(x.text) for x in texts])
     said = pipeline.run_translate(made := line())
