@@ -114,14 +114,12 @@ pd.Series([pair.kind for pair in pairs]).value_counts()
 # %% [markdown]
 # ## Training
 #
-# TRL's `RewardTrainer` with a LoRA {term}`adapter` and a new head; one {term}`epoch`. A small extra term pulls the two rewards of a pair towards a sum of zero,
+# TRL's `RewardTrainer` with a LoRA {term}`adapter` and a new head on {term}`base` (also where the policy of a profile is another model); one {term}`epoch`. A small extra term pulls the two rewards of a pair towards a sum of zero,
 # because the loss leaves the zero of the scale open. It does not fix the unit: how far apart rewards come to lie depends on the training, and with it how
 # much a price on the {term}`KL divergence` weighs against them in chapter 08.
 
 # %%
-trained = reward.train(
-    pairs, run.profile.reward, seed=seed, model=run.profile.models.base
-)
+trained = reward.train(pairs, run.profile.reward, seed=seed)
 log = pd.DataFrame(
     [
         {"step": r["step"], "loss": r["loss"], "accuracy": r.get("accuracy")}
@@ -140,7 +138,7 @@ log.tail(3).round(3)
 # which it is right is its {term}`accuracy <accuracy (of a reward model)>`.
 
 # %%
-model = RewardModel.from_adapter(run.profile.models.base, trained.adapter)
+model = RewardModel.from_adapter("base", trained.adapter)
 dev = [
     p
     for lang in run.languages

@@ -51,7 +51,7 @@ from mlpo.rewards import RewardModel
 
 run = chapters.start("06_pairs_and_mixtures", profile=profile, seed=seed, inputs=inputs)
 completions = run.input("04/completions")
-reward = RewardModel.from_adapter(run.profile.models.base, run.input_dir("05/reward"))
+reward = RewardModel.from_adapter("base", run.input_dir("05/reward"))
 
 # %% [markdown]
 # ## Score everything

@@ -138,7 +138,7 @@ asked = [
     Prompt(row.id, row.lang, "pool", "open", "", row.text)
     for row in chosen.head(budget.rloo_prompts).itertuples()
 ]
-reward = RewardModel.from_adapter(run.profile.models.base, run.input_dir("05/reward"))
+reward = RewardModel.from_adapter("base", run.input_dir("05/reward"))
 batch_size = samples * max(1, run.profile.rloo.batch // samples)
 config = run.profile.rloo.model_copy(update={"beta": beta, "batch": batch_size})
 pd.Series([p.lang for p in asked]).value_counts(sort=False)
