@@ -132,14 +132,16 @@ def sft(profile_name: str = "cpu") -> Path:
     trained = stage.train(rows, profile.sft)
     _keep_adapter(trained.adapter, "sft")
     dev = [p for lang in profile.languages for task in ("open", "summarize") for p in seed_prompts("dev", lang, task)]
+    seen = [p for lang in profile.languages for p in seed_prompts("sft", lang)[:20]]
     payload = {}
-    for name in ("pretrained", "base"):
-        bits = bits_per_character(load(name), dev)
-        groups: dict[str, list[int]] = {f"[{lang}]": [i for i, p in enumerate(dev) if p.lang == lang] for lang in profile.languages}
-        groups |= {f"_{task}": [i for i, p in enumerate(dev) if p.task == task] for task in ("open", "summarize")}
+    for name, model, asked in (("pretrained", "pretrained", dev), ("base", "base", dev), ("train", "base", seen)):
+        bits = bits_per_character(load(model), asked)
+        groups = {f"[{lang}]": [i for i, p in enumerate(asked) if p.lang == lang] for lang in profile.languages}
+        groups |= {f"_{task}": [i for i, p in enumerate(asked) if p.task == task] for task in ("open", "summarize")}
         for label, some in groups.items():
-            e = stats.clustered_mean([bits[i] for i in some], [dev[i].id for i in some])
-            payload[f"bits_{name}{label}"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit="bits/character")
+            if some:
+                e = stats.clustered_mean([bits[i] for i in some], [asked[i].id for i in some])
+                payload[f"bits_{name}{label}"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit="bits/character")
     losses = [row["loss"] for row in trained.log if "loss" in row]
     for label, ten in (("first", losses[:10]), ("last", losses[-10:])):
         payload[f"loss_{label}"] = results.Metric(value=sum(ten) / len(ten), n=10 * profile.sft.batch, unit="nats/token")
@@ -155,8 +157,9 @@ def sft_card(dev: Sequence[Prompt]) -> None:
     manifest = results.load("sft")
     assert manifest is not None
     about, codes = manifest.parameters, list(dict.fromkeys(p.lang for p in dev))
-    bits = lambda name, lang: results.format_metric(manifest.payload[f"bits_{name}[{lang}]"]).split(",")[0]
-    lines = [f"| {LANGUAGES[c].name} | {bits('pretrained', c)} | {bits('base', c)} |" for c in codes]
+    bits = lambda m: f"{m.value:.2f} [{m.lo:.2f}, {m.hi:.2f}]"
+    names = ("pretrained", "base", "train")
+    lines = [f"| {LANGUAGES[c].name} | {' | '.join(bits(manifest.payload[f'bits_{n}[{c}]']) for n in names)} |" for c in codes]
     shown = [p for p in dev if p.id == dev[1].id and p.lang in ("en", "ru", "el", "ar", "he", "hi", "ja", "ko", "zh")]
     base, greedy = load("base"), Sampling(temperature=0, max_new_tokens=96)
     said = sample(base, [chat(base.tokenizer, p.text) for p in shown], greedy, [0] * len(shown))
