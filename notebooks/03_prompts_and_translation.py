@@ -180,7 +180,7 @@ show_texts(
 )
 
 # %% [markdown]
-# Was it worth it? All three ways translated ten `dev` prompts into all languages, once, in a recorded run on two cores. **chrF** counts how many runs of
+# Was it worth it? All three ways translated ten `dev` prompts into all languages, once, in a recorded run on one thread. **chrF** counts how many runs of
 # one to six characters a translation shares with the language's own text, from 0 to 100. It needs no word boundaries, so it works for
 # Chinese, and a word with another ending still earns part of its marks, which helps with Turkish. It does not know meaning: a good translation in
 # other words scores low. And values of two languages cannot be compared.
