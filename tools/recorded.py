@@ -219,10 +219,15 @@ def translator(profile_name: str = "cpu") -> Path:
     parts = [*table.groupby(["translator", "lang"]), *(((name, ""), part) for name, part in table.groupby("translator"))]
     for (name, lang), part in parts:
         label = f"_{name}[{lang}]" if lang else f"_{name}"
-        for column, unit in (("chrf", "chrF"), ("rejected", "")):
-            values = list(part[column] if column == "chrf" else (part[column] != "").astype(float))
-            e = stats.clustered_mean(values, list(part["id"]))
-            payload[column + label] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit=unit)
+        e = stats.clustered_mean(list(part["chrf"]), list(part["id"]))
+        payload[f"chrf{label}"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit="chrF")
+        e = stats.clustered_share(list(part["rejected"] != ""), list(part["id"]))
+        payload[f"rejected{label}"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n)
+    by_row = table.set_index(["translator", "lang", "id"])["chrf"]
+    for better, worse in (("tuned_greedy", "few_shot"), ("tuned", "tuned_greedy"), ("tuned", "few_shot")):
+        gain = (by_row[better] - by_row[worse]).reset_index()
+        e = stats.clustered_mean(list(gain["chrf"]), list(gain["id"]))
+        payload[f"gain_{better}_over_{worse}"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n, unit="chrF")
     for name, total in seconds.items():
         payload[f"seconds_{name}"] = results.Metric(value=total, n=len(table) // len(makers), unit="s")
     inputs = [fingerprint("pretrained"), digest(pairs)]
