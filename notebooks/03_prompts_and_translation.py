@@ -207,19 +207,9 @@ plots.translators(["translator"], "recorded")
 
 # %%
 english = prompts.seed_prompts("dev", "en")[: budget.translation_prompts]
-dev = pd.concat(
-    [
-        translate.measure(
-            run.store,
-            translator,
-            english,
-            prompts.seed_prompts("dev", lang)[: len(english)],
-            budget.block,
-            round_trip=True,
-        )
-        for lang in targets
-    ],
-    ignore_index=True,
+own = [p for lang in targets for p in prompts.seed_prompts("dev", lang)[: len(english)]]
+dev = translate.measure(
+    run.store, translator, english, own, budget.block, round_trip=True
 )
 run.table("dev", dev)
 for lang, some in [*dev.groupby("lang", sort=False), (None, dev)]:
@@ -290,19 +280,20 @@ pool_rows = [
     {"id": p.id, "lang": "en", "source": p.text, "text": p.text, "rejected": ""}
     for p in pool
 ]
-for lang in targets:
-    texts = [Text(p.id, p.text) for p in pool]
-    done = translate.run(run.store, translator, texts, lang, budget.block)
-    pool_rows += [
-        {
-            "id": p.id,
-            "lang": lang,
-            "source": p.text,
-            "text": done[p.id].text,
-            "rejected": done[p.id].rejected,
-        }
-        for p in pool
-    ]
+wanted = [(p, lang) for lang in targets for p in pool]
+done = translate.run(
+    run.store, translator, [(p.text, "en", lang) for p, lang in wanted], budget.block
+)
+pool_rows += [
+    {
+        "id": p.id,
+        "lang": lang,
+        "source": p.text,
+        "text": made.text,
+        "rejected": made.rejected,
+    }
+    for (p, lang), made in zip(wanted, done, strict=True)
+]
 table = pd.DataFrame(pool_rows)
 table["kept"] = table.rejected == ""
 run.table("prompts", table)

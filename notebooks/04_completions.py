@@ -54,7 +54,6 @@ from mlpo import chapters, languages, models, plots
 from mlpo.data import complete, mix, prompts, translate
 from mlpo.display import show_texts
 from mlpo.evaluate import stats
-from mlpo.records import Text
 
 run = chapters.start(
     "04_completions", profile=profile, seed=seed, temperature=temperature
@@ -123,23 +122,17 @@ samples["answer"] = [row.text for row in said]
 translator = translate.make(run.profile.models.translator, run.profile.server)
 
 
-def back_to_english(texts: list[str], lang: str) -> list[str]:
+def back_to_english(texts, codes) -> list[str]:
     """The translator's own reading of `texts`: a help for the eye, no more."""
-    done = translate.run(
-        run.store,
-        translator,
-        [Text(text, text) for text in texts],
-        "en",
-        budget.block,
-        source=lang,
-    )
-    return [done[text].text for text in texts]
+    wanted = [(text, lang, "en") for text, lang in zip(texts, codes, strict=True)]
+    done = translate.run(run.store, translator, wanted, budget.block)
+    return [
+        made.text if lang != "en" else ""
+        for made, lang in zip(done, codes, strict=True)
+    ]
 
 
-samples["back-translation"] = [
-    back_to_english([text], lang)[0] if lang != "en" else ""
-    for lang, text in zip(samples.lang, samples.answer, strict=True)
-]
+samples["back-translation"] = back_to_english(samples.answer, samples.lang)
 print(first.text)
 show_texts(samples)
 
@@ -305,10 +298,7 @@ wide = (
     .loc[scripts]
     .reset_index()
 )
-wide["back-translation"] = [
-    back_to_english([row.policy], row.lang)[0] if row.lang != "en" else ""
-    for row in wide.itertuples()
-]
+wide["back-translation"] = back_to_english(wide.policy, wide.lang)
 side = wide[["lang", "native", "translated", "policy", "back-translation"]]
 run.table("side_by_side", side)
 print(asked[0].text)

@@ -39,6 +39,8 @@ COMPARED = {
     "half an epoch": _QUARTER.model_copy(update={"epochs": 0.5, "warmup_steps": 10}),
     "one epoch": _QUARTER.model_copy(update={"epochs": 1.0, "warmup_steps": 10}),
     "two epochs": _QUARTER.model_copy(update={"epochs": 2.0, "warmup_steps": 10}),
+    "half an epoch, rate 1e-3": _QUARTER.model_copy(update={"learning_rate": 1e-3, "epochs": 0.5, "warmup_steps": 10}),
+    "one epoch, rate 1e-3": _QUARTER.model_copy(update={"learning_rate": 1e-3, "epochs": 1.0, "warmup_steps": 10}),
 }
 CHATTERBOT = "rank 16, rate 3e-4, half chatterbot"
 
@@ -203,13 +205,13 @@ def translator(profile_name: str = "cpu") -> Path:
     tuned = translate.TunedTranslator(load("tuned"))
     makers: dict[str, Translator] = {"few_shot": translate.FewShotTranslator(load("pretrained")), "tuned": tuned}
     makers["tuned_greedy"] = translate.TunedTranslator(tuned.loaded, candidates=1)
-    seconds = dict.fromkeys(makers, 0.0)
-    for lang in profile.languages:
-        for name, made in makers.items() if lang != "en" else []:
-            began = time.monotonic()
-            english, own = seed_prompts("dev", "en")[:10], seed_prompts("dev", lang)[:10]
-            frames.append(translate.measure(store, made, english, own, profile.budget.block).assign(translator=name))
-            seconds[name] += time.monotonic() - began
+    seconds: dict[str, float] = {}
+    english = seed_prompts("dev", "en")[:10]
+    own = [p for lang in profile.languages if lang != "en" for p in seed_prompts("dev", lang)[:10]]
+    for name, made in makers.items():
+        began = time.monotonic()
+        frames.append(translate.measure(store, made, english, own, profile.budget.block).assign(translator=name))
+        seconds[name] = time.monotonic() - began
     table = pd.concat(frames)
     losses = [row["loss"] for row in trained.log if "loss" in row]
     payload = {

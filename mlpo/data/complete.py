@@ -10,7 +10,7 @@ from mlpo import languages
 from mlpo.data import translate
 from mlpo.models import Lazy, Loaded, digest, ready
 from mlpo.profiles import Profile, Sampling, ServerLimits
-from mlpo.records import Answer, Completion, Generator, Prompt, Text, Translator
+from mlpo.records import Answer, Completion, Generator, Prompt, Translator
 from mlpo.sample import chat, sample, seed_of
 from mlpo.server import Server
 from mlpo.store import Store, item_id
@@ -130,13 +130,10 @@ def translated(
     same id. Also why a translation should not be used, by completion id (only those that failed)."""
     answers = {c.prompt_id: c for c in run(store, weak, english, sampling, role="translated", seed=seed, block=block)}
     completions, rejected = [], {}
-    for lang in dict.fromkeys(p.lang for p in wanted):
-        mine = [p for p in wanted if p.lang == lang]
-        texts = [Text(p.id, whole_sentences(answers[p.id].text)) for p in mine]
-        done = translate.run(store, translator, texts, lang, block)
-        for p in mine:
-            identity = digest([answers[p.id].id, lang, done[p.id].text])
-            completions.append(Completion(identity, p.id, lang, "translated", done[p.id].text, answers[p.id].cut))
-            if done[p.id].rejected:
-                rejected[identity] = done[p.id].rejected
+    done = translate.run(store, translator, [(whole_sentences(answers[p.id].text), "en", p.lang) for p in wanted], block)
+    for p, made in zip(wanted, done, strict=True):
+        identity = digest([answers[p.id].id, p.lang, made.text])
+        completions.append(Completion(identity, p.id, p.lang, "translated", made.text, answers[p.id].cut))
+        if made.rejected:
+            rejected[identity] = made.rejected
     return completions, rejected

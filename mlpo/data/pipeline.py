@@ -23,7 +23,7 @@ from mlpo.data.prompts import seed_prompts
 from mlpo.errors import MlpoError
 from mlpo.models import digest
 from mlpo.profiles import Profile
-from mlpo.records import Completion, Prompt, Text
+from mlpo.records import Completion, Prompt
 from mlpo.store import Store
 
 STEPS = ("translate", "complete", "score", "pair", "mix", "card", "inspect")
@@ -99,11 +99,11 @@ def run_translate(line: Line, dry: bool = False) -> str:
         parallel = seed_prompts("pref", lang)[: min(line.limit or 10**9, round(SLACK * number) + 1)]
         rows += [vars(p) | {"source": in_english[p.id]} for p in parallel if line.mine(p.id)]
     translator = translate.make(profile.models.translator, profile.server)
-    for lang in others:
-        done = translate.run(line.store, translator, [Text(p.id, p.text) for p in english], lang, profile.budget.block)
-        for p in english:
-            about = {"translator": _name(profile.models.translator), "tries": done[p.id].tries, "rejected": done[p.id].rejected}
-            rows.append(vars(p) | {"lang": lang, "text": done[p.id].text, "reference": "", "source": p.text} | about)
+    wanted = [(p, lang) for lang in others for p in english]
+    done = translate.run(line.store, translator, [(p.text, "en", lang) for p, lang in wanted], profile.budget.block)
+    for (p, lang), made in zip(wanted, done, strict=True):
+        about = {"translator": _name(profile.models.translator), "tries": made.tries, "rejected": made.rejected}
+        rows.append(vars(p) | {"lang": lang, "text": made.text, "reference": "", "source": p.text} | about)
     frame = pd.DataFrame(rows, columns=[*PROMPT, "source", "translator", "tries", "rejected"])
     frame["tries"] = frame["tries"].fillna(0).astype(int)
     return line.write("prompts", frame.fillna({"translator": "", "rejected": ""})) + dropped

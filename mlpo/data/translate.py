@@ -88,7 +88,11 @@ class TunedTranslator:
 
     def translate(self, texts: Sequence[Text], source: str, target: str, attempt: int = 0) -> list[Answer]:
         """Best candidates in the order of `texts`. The first attempt includes the greedy one, later ones are all random."""
-        asked = [chat(self.loaded.tokenizer, request(text.text, target)) for text in texts]
+        return self.translate_pairs(texts, [(source, target)] * len(texts), attempt)
+
+    def translate_pairs(self, texts: Sequence[Text], pairs: Sequence[tuple[str, str]], attempt: int = 0) -> list[Answer]:
+        """The same with a source and a target for each text, all in one batch."""
+        asked = [chat(self.loaded.tokenizer, request(text.text, pair[1])) for text, pair in zip(texts, pairs, strict=True)]
         found: list[list[Any]] = [[] for _ in texts]
         for temperature, number in ((0, 1 - min(attempt, 1)), (0.5, self.candidates - 1 + min(attempt, 1))):
             sampling = Sampling(temperature=temperature, top_p=0.9, max_new_tokens=self.max_new_tokens)
@@ -101,10 +105,11 @@ class TunedTranslator:
         back = log_likelihood(
             self.loaded,
             [texts[i].text + end for (i, _), _ in flat],
-            [chat(self.loaded.tokenizer, request(text, source)) for (_, text), _ in flat],
+            [chat(self.loaded.tokenizer, request(text, pairs[i][0])) for (i, text), _ in flat],
         )
         ranked: list[list[tuple[bool, float, Any]]] = [[] for _ in texts]
         for ((i, text), row), score in zip(flat, back, strict=True):
+            source, target = pairs[i]
             ranked[i].append((not flaw(texts[i].text, text, target, source, row.cut), score, row))
         best = [max(rows, key=lambda entry: entry[:2])[2] for rows in ranked]
         return [Answer(row.text, row.cut, len(row.tokens)) for row in best]
@@ -249,7 +254,7 @@ def repetition(text: str, lang: str, size: int = 3) -> float:
 def measure(
     store: Store, translator: Translator, english: Sequence[Prompt], own: Sequence[Prompt], block: int, round_trip: bool = False
 ) -> pd.DataFrame:
-    """How good a translator is on prompts that exist in the language too: one row a prompt.
+    """How good a translator is on prompts that exist in the language too: one row for each of `own`, which has the same ids.
 
     chrF (Popović 2015, 0 to 100) of the translation and of the English itself against the language's own text; with
     `round_trip`, of its translation back against the English. The rest are shares and ratios as `flaw` uses them.
@@ -258,45 +263,51 @@ def measure(
     from sacrebleu.metrics import CHRF
 
     chrf = lambda text, reference: CHRF().sentence_score(text, [reference]).score
-    lang = own[0].lang
-    done = run(store, translator, [Text(p.id, p.text) for p in english], lang, block)
-    back = {}
+    in_english = {p.id: p.text for p in english}
+    done = run(store, translator, [(in_english[p.id], "en", p.lang) for p in own], block)
+    back = [Translation("")] * len(own)
     if round_trip:
-        back = run(store, translator, [Text(p.id, done[p.id].text) for p in english if done[p.id].text], "en", block, source=lang)
+        back = run(store, translator, [(made.text, p.lang, "en") for p, made in zip(own, done, strict=True)], block)
     rows = []
-    for p, ours in zip(english, own, strict=True):
-        text = done[p.id].text
-        row: dict[str, Any] = {"id": p.id, "lang": lang, "source": p.text, "translation": text, "reference": ours.text}
-        row |= {"chrf": chrf(text, ours.text), "chrf_copy": chrf(p.text, ours.text), "in_language": languages.is_in(text, lang)}
-        row |= {"length_ratio": len(text) / len(ours.text), "copied": _share_copied(p.text, text)}
-        row |= {"repetition": repetition(text, lang), "rejected": done[p.id].rejected, "tries": done[p.id].tries}
-        if p.id in back:
-            row |= {"back-translation": back[p.id].text, "round_trip": chrf(back[p.id].text, p.text)}
+    for p, made, returned in zip(own, done, back, strict=True):
+        source, text = in_english[p.id], made.text
+        row: dict[str, Any] = {"id": p.id, "lang": p.lang, "source": source, "translation": text, "reference": p.text}
+        row |= {"chrf": chrf(text, p.text), "chrf_copy": chrf(source, p.text), "in_language": languages.is_in(text, p.lang)}
+        row |= {"length_ratio": len(text) / len(p.text), "copied": _share_copied(source, text)}
+        row |= {"repetition": repetition(text, p.lang), "rejected": made.rejected, "tries": made.tries}
+        if returned.text:
+            row |= {"back-translation": returned.text, "round_trip": chrf(returned.text, source)}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def run(
-    store: Store, translator: Translator, texts: Sequence[Text], target: str, block: int, source: str = "en"
-) -> dict[str, Translation]:
-    """Translations by text id; what the store holds is not made again. Text in the target language stays as it is."""
-    if target == source:
-        return {text.id: Translation(text.text) for text in texts}
-    maker = translator.fingerprint(source, target)
-    parts = {part: text for text in texts for part in sentences(text.text)}
-    items: dict[str, str] = {item_id("translate", STEP_VERSION, [digest(part), source, target], maker): part for part in parts}
-    done = store.complete("translate", items, lambda _, some: _translate_block(translator, some, source, target), block)
-    by_part = {part: Translation(**done[item]) for item, part in items.items()}
-    return {text.id: _join([by_part[part] for part in sentences(text.text)], target) for text in texts}
+def run(store: Store, translator: Translator, wanted: Sequence[tuple[str, str, str]], block: int) -> list[Translation]:
+    """Translations of (text, source, target), in order; what the store holds is not made again. Text in the target language
+    stays as it is."""
+    items: dict[str, tuple[str, str, str]] = {}
+    ids: dict[tuple[str, str, str], str] = {}
+    for text, source, target in dict.fromkeys(wanted):
+        for part in sentences(text) if text and source != target else []:
+            key = (part, source, target)
+            ids[key] = item_id("translate", STEP_VERSION, [digest(part), source, target], translator.fingerprint(source, target))
+            items[ids[key]] = key
+    done = store.complete("translate", items, lambda _, some: _translate_block(translator, some), block)
+
+    def whole(text: str, source: str, target: str) -> Translation:
+        if not text or source == target:
+            return Translation(text, "" if text else "empty")
+        return _join([Translation(**done[ids[part, source, target]]) for part in sentences(text)], target)
+
+    return [whole(*one) for one in wanted]
 
 
-def _translate_block(translator: Translator, parts: Sequence[str], source: str, target: str) -> list[dict[str, Any]]:
-    results: dict[str, Translation] = {}
+def _translate_block(translator: Translator, parts: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    results: dict[tuple[str, str, str], Translation] = {}
     waiting = list(parts)
     for attempt in range(TRIES):
-        answers = translator.translate([Text(digest(part), part) for part in waiting], source, target, attempt)
-        for part, answer in zip(waiting, answers, strict=True):
-            why = flaw(part, answer.text, target, source, answer.cut)
+        for part, answer in zip(waiting, _attempt(translator, waiting, attempt), strict=True):
+            text, source, target = part
+            why = flaw(text, answer.text, target, source, answer.cut)
             if attempt == 0 or not why:  # what never passes keeps its first text
                 results[part] = Translation(answer.text, why, tokens=answer.tokens)
             results[part] = replace(results[part], tries=attempt + 1)
@@ -304,6 +315,18 @@ def _translate_block(translator: Translator, parts: Sequence[str], source: str, 
         if not waiting:
             break
     return [asdict(results[part]) for part in parts]
+
+
+def _attempt(translator: Translator, parts: Sequence[tuple[str, str, str]], attempt: int) -> list[Answer]:
+    """One attempt at each part: all at once where the translator can do that, else one pair of languages after the other."""
+    texts, pairs = [Text(digest(part[0]), part[0]) for part in parts], [(source, target) for _, source, target in parts]
+    if isinstance(translator, TunedTranslator):
+        return translator.translate_pairs(texts, pairs, attempt)
+    answers: dict[int, Answer] = {}
+    for pair in dict.fromkeys(pairs):
+        mine = [i for i, other in enumerate(pairs) if other == pair]
+        answers |= zip(mine, translator.translate([texts[i] for i in mine], *pair, attempt), strict=True)
+    return [answers[i] for i in range(len(parts))]
 
 
 def _join(parts: Sequence[Translation], target: str) -> Translation:

@@ -18,7 +18,7 @@ import pytest
 from mlpo import MlpoError
 from mlpo.data import complete, translate
 from mlpo.profiles import Sampling, ServerLimits
-from mlpo.records import Prompt, Text
+from mlpo.records import Prompt
 from mlpo.server import Server
 from mlpo.store import Store
 
@@ -183,10 +183,9 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypatch, t
 def test_a_served_translator_retries_what_fails_its_checks(tmp_path):
     with serving() as (server, name):
         translator = translate.ServedTranslator(Server(name, pause_s=0.01))
-        done = translate.run(
-            Store(tmp_path / "s.sqlite"), translator, [Text("1", "Why is the sky blue at noon and red at dusk?")], "de", 8
-        )
-        assert done["1"].rejected  # an echo of the English is no German
+        wanted = [("Why is the sky blue at noon and red at dusk?", "en", "de")]
+        done = translate.run(Store(tmp_path / "s.sqlite"), translator, wanted, 8)
+        assert done[0].rejected  # an echo of the English is no German
         assert len(server.seen) == translate.TRIES
         assert server.seen[1][1]["temperature"] > 0 == server.seen[0][1]["temperature"]
 

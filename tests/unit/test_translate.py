@@ -63,25 +63,37 @@ def test_the_seed_sets_own_texts_have_no_flaws():
 
 def test_a_failed_translation_is_tried_again_and_what_fails_is_kept_with_its_reason(tmp_path):
     good = Scripted(ENGLISH, GERMAN)
-    done = translate.run(Store(tmp_path / "a.sqlite"), good, [Text("1", ENGLISH)], "de", 8)
-    assert done["1"] == translate.Translation(GERMAN, "", 2)
+    done = translate.run(Store(tmp_path / "a.sqlite"), good, [(ENGLISH, "en", "de")], 8)
+    assert done[0] == translate.Translation(GERMAN, "", 2)
     bad = Scripted(ENGLISH)
-    done = translate.run(Store(tmp_path / "b.sqlite"), bad, [Text("1", ENGLISH)], "de", 8)
-    assert (done["1"].text, done["1"].rejected) == (ENGLISH, "copied")
+    done = translate.run(Store(tmp_path / "b.sqlite"), bad, [(ENGLISH, "en", "de")], 8)
+    assert (done[0].text, done[0].rejected) == (ENGLISH, "copied")
     assert [attempt for attempt, _ in bad.calls] == [0, 1, 2]
-    cut = translate.run(Store(tmp_path / "c.sqlite"), Scripted(GERMAN, cut=True), [Text("1", ENGLISH)], "de", 8)
-    assert cut["1"].rejected == "cut by the limit"
+    cut = translate.run(Store(tmp_path / "c.sqlite"), Scripted(GERMAN, cut=True), [(ENGLISH, "en", "de")], 8)
+    assert cut[0].rejected == "cut by the limit"
 
 
 def test_equal_texts_are_one_item_and_each_gets_it(tmp_path):
     translator = Scripted(GERMAN)
     store = Store(tmp_path / "s.sqlite")
-    done = translate.run(store, translator, [Text("a", ENGLISH), Text("b", ENGLISH)], "de", 2)
-    assert done["a"] == done["b"]
+    done = translate.run(store, translator, [(ENGLISH, "en", "de")] * 2, 2)
+    assert done[0] == done[1]
     assert [len(texts) for _, texts in translator.calls] == [1]
-    assert translate.run(store, translator, [Text("c", ENGLISH)], "de", 2)["c"] == done["a"]
+    assert translate.run(store, translator, [(ENGLISH, "en", "de")], 2) == done[:1]
     assert len(translator.calls) == 1
-    assert translate.run(store, translator, [Text("d", ENGLISH)], "en", 2)["d"].text == ENGLISH
+    assert translate.run(store, translator, [(ENGLISH, "en", "en"), ("", "en", "de")], 2) == [
+        translate.Translation(ENGLISH),
+        translate.Translation("", "empty"),
+    ]
+
+
+def test_several_languages_go_in_one_call_each_with_its_own_translator_call_and_identity(tmp_path):
+    translator = Scripted(GERMAN)
+    store = Store(tmp_path / "s.sqlite")
+    done = translate.run(store, translator, [(ENGLISH, "en", "de"), (ENGLISH, "en", "hi"), (GERMAN, "de", "en")], 8)
+    assert [made.rejected for made in done] == ["", "wrong script", "copied"]
+    assert store.count("translate") == 3
+    assert [attempt for attempt, _ in translator.calls] == [0, 0, 0, 1, 1, 2, 2]
 
 
 def test_long_texts_are_cut_at_sentences_and_joined(tmp_path):
@@ -93,8 +105,8 @@ def test_long_texts_are_cut_at_sentences_and_joined(tmp_path):
     assert "".join(translate.sentences("水はなぜ冷たいですか。氷だからです。" * 30)) == "水はなぜ冷たいですか。氷だからです。" * 30
     assert translate.sentences("no end of sentence") == ["no end of sentence"]
     assert translate.sentences("It cost 3.50 in 2020. Then it rose.", 25) == ["It cost 3.50 in 2020.", "Then it rose."]
-    done = translate.run(Store(tmp_path / "s.sqlite"), Scripted("Eins."), [Text("1", text)], "de", 8)
-    assert done["1"].text == " ".join(["Eins."] * len(parts))
+    done = translate.run(Store(tmp_path / "s.sqlite"), Scripted("Eins."), [(text, "en", "de")], 8)
+    assert done[0].text == " ".join(["Eins."] * len(parts))
 
 
 @pytest.fixture(scope="module", params=["nllb", "m2m100"])
@@ -175,6 +187,8 @@ def test_the_tuned_translator_takes_the_candidate_from_which_the_source_is_likel
     later = translator.translate(texts, "en", "de", attempt=1)
     assert first == again
     assert [row.text for row in later] != [row.text for row in first]
+    mixed = translator.translate_pairs(texts, [("en", "de"), ("en", "fr")])  # other languages beside it change nothing
+    assert mixed == [first[0], translator.translate(texts[1:], "en", "fr")[0]]
     (_, sources, before), scores = seen[0]
     for text, row in zip(texts, first, strict=True):
         mine = [i for i, source in enumerate(sources) if source.startswith(text.text)]
