@@ -109,11 +109,11 @@ def fertility(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
 
 
 def sft_compare(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
-    """Chapter 04: bits per character of references under each candidate for `base`."""
+    """Chapter 04: candidates for `base`, paired difference in bits per character of references from the first setting tried."""
     manifest = _get(run_ids[0], where)
-    rows = {key[5:-1]: m for key, m in manifest.payload.items() if key.startswith("bits[")}
+    rows = {key[11:-1]: m for key, m in manifest.payload.items() if key.startswith("difference[")}
     rows = dict(sorted(rows.items(), key=lambda item: -item[1].value))
-    return dots({"bits per character": rows}, "bits per character of the reference, given its prompt", "Candidates for base, dev")
+    return dots({"difference": rows}, "bits per character, against rank 16, rate 3e-4", "Candidates for base, dev", line=0.0)
 
 
 def held_out_bits(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
@@ -126,7 +126,7 @@ def held_out_bits(run_ids: Sequence[str], where: results.Where = "any") -> Figur
 def translators(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
     """Chapter 03: chrF of the few-shot and of the tuned translator, by target language."""
     manifest = _get(run_ids[0], where)
-    names = {"few_shot": "four shots, greedy", "tuned_greedy": "tuned, greedy", "tuned": "tuned, best of four"}
+    names = {"few_shot": "few-shot, greedy", "tuned_greedy": "tuned, greedy", "tuned": "tuned, best of four"}
     series = {label: _by_language(manifest, f"chrf_{name}") for name, label in names.items()}
     return dots(series, "chrF (0 to 100)", "Translation from English, dev prompts", what="chrF by translator and language")
 
