@@ -15,12 +15,13 @@ STEPS = ("translate", "complete", "score")
 
 
 def arguments(step: str, build: Path) -> list[str]:
-    prompts = build / "mine.csv"
+    prompts, profile = build / "mine.csv", build / "mine.yaml"
     if not prompts.exists():
         build.mkdir(exist_ok=True)
         prompts.write_text("id,text\n" + "".join(f"u{i},{text}\n" for i, text in enumerate(PROMPTS)))
+        profile.write_text("extends: smoke\nbudget: {block: 2}\n")  # several blocks, so that a kill comes between two
     source = ["--prompts", str(prompts)] if step == "translate" else []
-    return ["data", step, "--profile", "smoke", "--out", str(build), *source]
+    return ["data", step, "--profile", str(profile), "--out", str(build), *source]
 
 
 @pytest.fixture(scope="module")
