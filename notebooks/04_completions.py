@@ -87,8 +87,8 @@ plots.sft_compare(["sft-compare"], "recorded")
 # chat for half of the rows costs much ({num}`0 <sft-compare/difference[rank 16, rate 3e-4, half chatterbot]>`): it is short and teaches other answers. The
 # length of training matters more, and in both directions. All 23 languages say the same things, so one epoch passes over each content 23 times; one epoch
 # ({num}`0 <sft-compare/bits[one epoch]>`) is better than half, and two ({num}`0 <sft-compare/bits[two epochs]>`) are worse than one: by then the model has
-# begun to learn the 80 contents by heart. So `base` is one epoch at 3e-4 (the higher rate was not tried for longer): loss {num}`0 <sft/loss_first>` over the first ten steps, {num}`0 <sft/loss_last>` over the
-# last. By language, before and after:
+# begun to learn the 80 contents by heart. At the higher rate that begins sooner, already at half an epoch. So `base` is one epoch at 3e-4: loss
+# {num}`0 <sft/loss_first>` over the first ten steps, {num}`0 <sft/loss_last>` over the last. By language, before and after:
 #
 # ```{runfigure} held_out_bits sft
 # ```

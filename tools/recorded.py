@@ -40,7 +40,6 @@ COMPARED = {
     "one epoch": _QUARTER.model_copy(update={"epochs": 1.0, "warmup_steps": 10}),
     "two epochs": _QUARTER.model_copy(update={"epochs": 2.0, "warmup_steps": 10}),
     "half an epoch, rate 1e-3": _QUARTER.model_copy(update={"learning_rate": 1e-3, "epochs": 0.5, "warmup_steps": 10}),
-    "one epoch, rate 1e-3": _QUARTER.model_copy(update={"learning_rate": 1e-3, "epochs": 1.0, "warmup_steps": 10}),
 }
 CHATTERBOT = "rank 16, rate 3e-4, half chatterbot"
 
