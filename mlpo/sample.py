@@ -138,13 +138,13 @@ def sample(
     loaded: Loaded | Lazy,
     prompts: Sequence[str],
     sampling: Sampling,
-    seeds: Sequence[int],
+    seeds: Sequence[int | None],
     *,
     prefix: str = "",
     stop: str | None = None,
     batch: int = 32,
 ) -> list[Sampled]:
-    """One continuation for each prompt (already in the model's format), each drawn with its own seed.
+    """One continuation for each prompt (already in the model's format), each drawn with its own seed; None: the likeliest.
 
     About `batch` rows are written at a time, all samples of one prompt together: prompts of like length are read at once, equal
     ones once for all their samples; finished rows leave, waiting ones take their place. `prefix`: text in front of every prompt,
@@ -169,7 +169,8 @@ def sample(
             f"A prompt of {length} tokens and up to {sampling.max_new_tokens} new ones do not fit into the {room} tokens of "
             f"{loaded.name!r}: shorten it, or lower max_new_tokens. It begins with {longest[:60]!r}."
         )
-    uniforms = np.stack([np.random.default_rng(s).random(sampling.max_new_tokens, np.float32) for s in seeds])
+    uniforms = np.stack([np.random.default_rng(s or 0).random(sampling.max_new_tokens, np.float32) for s in seeds])
+    greedy = np.array([s is None for s in seeds])
     own = [model.config.eos_token_id, getattr(model.generation_config, "eos_token_id", None)]
     ends = {tokenizer.eos_token_id, *(token for one in own for token in _ids(one))}
     if stop:
@@ -190,6 +191,9 @@ def sample(
         assert active is not None
         uniform = torch.from_numpy(uniforms[active.rows, [len(tokens[row]) for row in active.rows]])
         chosen = choose(active.logits, sampling, uniform.to(model.device))
+        if greedy[active.rows].any():
+            likeliest = torch.from_numpy(greedy[active.rows]).to(model.device)
+            chosen = torch.where(likeliest, active.logits.argmax(-1), chosen)
         stay = []
         for position, (row, token) in enumerate(zip(active.rows, chosen.tolist(), strict=True)):
             tokens[row].append(token)
@@ -235,6 +239,8 @@ def log_likelihood(
     `before`: what stands in front of each text and is not scored (`chat(...)` for an answer; then end the text with the
     end of turn); without it the beginning-of-sequence token. `prefix`: text in front of everything, read once.
     """
+    if not texts:
+        return []
     model, tokenizer = loaded.model, loaded.tokenizer
     causal: Any = model
     if hasattr(causal, "get_base_model"):  # under an adapter

@@ -93,25 +93,26 @@ class TunedTranslator:
     def translate_pairs(self, texts: Sequence[Text], pairs: Sequence[tuple[str, str]], attempt: int = 0) -> list[Answer]:
         """The same with a source and a target for each text, all in one batch."""
         asked = [chat(self.loaded.tokenizer, request(text.text, pair[1])) for text, pair in zip(texts, pairs, strict=True)]
-        found: list[list[Any]] = [[] for _ in texts]
-        for temperature, number in ((0, 1 - min(attempt, 1)), (0.5, self.candidates - 1 + min(attempt, 1))):
-            sampling = Sampling(temperature=temperature, top_p=0.9, max_new_tokens=self.max_new_tokens)
-            drawn = [(i, seed_of(digest([texts[i].id, attempt, k]))) for i in range(len(texts)) for k in range(number)]
-            rows = sample(self.loaded, [asked[i] for i, _ in drawn], sampling, [seed for _, seed in drawn], batch=self.batch)
-            for (i, _), row in zip(drawn, rows, strict=True):
-                found[i].append(row)
-        flat = list({(i, row.text): row for i, rows in enumerate(found) for row in rows}.items())
+        sampling = Sampling(temperature=0.5, top_p=0.9, max_new_tokens=self.max_new_tokens)
+        drawn = [(i, k) for i in range(len(texts)) for k in range(self.candidates)]
+        first = 1 if attempt == 0 else 0  # candidates that are not drawn at random
+        seeds = [None if k < first else seed_of(digest([texts[i].id, attempt, k - first])) for i, k in drawn]
+        rows = sample(self.loaded, [asked[i] for i, _ in drawn], sampling, seeds, batch=self.batch)
+        found: list[dict[str, Any]] = [{} for _ in texts]
+        for (i, _), row in zip(drawn, rows, strict=True):
+            found[i].setdefault(row.text, row)
+        for i, (text, (source, target)) in enumerate(zip(texts, pairs, strict=True)):
+            sound = {made: row for made, row in found[i].items() if not flaw(text.text, made, target, source, row.cut)}
+            found[i] = sound or found[i]
+        rivals = [(i, made) for i, some in enumerate(found) if len(some) > 1 for made in some]
         end = self.loaded.tokenizer.eos_token
         back = log_likelihood(
             self.loaded,
-            [texts[i].text + end for (i, _), _ in flat],
-            [chat(self.loaded.tokenizer, request(text, pairs[i][0])) for (i, text), _ in flat],
+            [texts[i].text + end for i, _ in rivals],
+            [chat(self.loaded.tokenizer, request(made, pairs[i][0])) for i, made in rivals],
         )
-        ranked: list[list[tuple[bool, float, Any]]] = [[] for _ in texts]
-        for ((i, text), row), score in zip(flat, back, strict=True):
-            source, target = pairs[i]
-            ranked[i].append((not flaw(texts[i].text, text, target, source, row.cut), score, row))
-        best = [max(rows, key=lambda entry: entry[:2])[2] for rows in ranked]
+        score = dict(zip(rivals, back, strict=True))
+        best = [some[max(some, key=lambda made: score.get((i, made), 0.0))] for i, some in enumerate(found)]
         return [Answer(row.text, row.cut, len(row.tokens)) for row in best]
 
 

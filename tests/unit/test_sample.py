@@ -105,6 +105,15 @@ def test_a_rows_samples_depend_on_its_seed_and_not_on_its_neighbours(base):
     assert together[1].tokens != alone.tokens
 
 
+def test_likeliest_and_random_rows_go_in_one_batch(tiny):
+    hot = Sampling(temperature=1.5, max_new_tokens=12)
+    mixed = sample(tiny["gemma"], TEXTS[:2] * 2, hot, [None, 5, 6, None])
+    alone = sample(tiny["gemma"], [TEXTS[1], TEXTS[0]], hot, [5, 6])
+    greedy = sample(tiny["gemma"], TEXTS[:2], Sampling(temperature=0, max_new_tokens=12), [0, 0])
+    assert [mixed[1], mixed[2]] == alone
+    assert [mixed[0], mixed[3]] == greedy
+
+
 @pytest.mark.parametrize("kind", ["gemma", "llama"])
 def test_a_shared_prefix_gives_the_tokens_of_the_whole_text(tiny, kind):
     loaded = tiny[kind]
