@@ -67,6 +67,7 @@ class Budget(_Strict):
     reward_prompts: int = Field(ge=2)
     train_pairs: int = Field(ge=1)
     rloo_prompts: int = Field(ge=1)
+    weak_characters: int | None = Field(None, ge=20)  # of a weak answer, its first sentences up to here; None: all of it
     block: int = Field(16, ge=1)  # items generated or scored together and committed at once
 
 

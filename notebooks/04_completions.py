@@ -199,15 +199,22 @@ native = complete.native(run.store, run.profile, asked, sampling, seed=seed)
 print(len(asked), "prompts;", needed)
 
 # %% [markdown]
-# **Translated.** The weak model answers the English prompt, and the translator carries the answer over. SmolLM2 likes to talk and the token
-# limit often cuts it off, so only the part up to its last full stop, question or exclamation mark is translated. In English that part
-# stands as it is.
+# **Translated.** The weak model answers the English prompt, and the translator carries the answer over. SmolLM2 likes to talk, and the token
+# limit often cuts it off. So only whole sentences are translated, in the small profiles the first ones up to 200 characters: about what a reference has, so that
+# the two sides do not differ in length above all. In English they stand as they are.
 
 # %%
 weak = complete.generator(run.profile.models.weak, run.profile.server)
 english = [p for p in asked if p.lang == "en"]
 translated, rejected = complete.translated(
-    run.store, weak, translator, english, asked, sampling, **options
+    run.store,
+    weak,
+    translator,
+    english,
+    asked,
+    sampling,
+    longest=budget.weak_characters,
+    **options,
 )
 del weak
 pd.Series(list(rejected.values()), dtype=str).value_counts()

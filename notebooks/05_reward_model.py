@@ -100,6 +100,7 @@ weak_translated, rejected = complete.translated(
     [by_key[i, "en"] for i in some_ids],
     [p for p in rm if p.id in some_ids],
     run.profile.sampling,
+    longest=budget.weak_characters,
     seed=seed,
     block=budget.block,
 )

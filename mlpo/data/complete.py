@@ -88,11 +88,13 @@ def table(store: Store, model: Generator, prompts: Sequence[Prompt], sampling: S
     return pd.DataFrame([{"prompt_id": c.prompt_id, "lang": c.lang, "text": c.text, "cut": c.cut} for c in done])
 
 
-def whole_sentences(text: str) -> str:
-    """`text` on one line, up to its last sentence end (not a list's number); all of it where there is none."""
+def whole_sentences(text: str, longest: int | None = None) -> str:
+    """`text` on one line, up to its last sentence end (not a list's number), or the last one within `longest` characters where
+    there is one; all of it where it has none."""
     text = " ".join(text.split())
     ends = [match.end() for match in re.finditer(r"(?<!\d)[.!?](?=\s|$)", text)]
-    return text[: ends[-1]] if ends else text
+    within = [end for end in ends if longest is None or end <= longest] or ends[:1]
+    return text[: within[-1]] if within else text
 
 
 def flaw(completion: Completion) -> str:
@@ -125,12 +127,13 @@ def translated(
     *,
     seed: int,
     block: int,
+    longest: int | None = None,
 ) -> tuple[list[Completion], dict[str, str]]:
-    """The weak side: answers to the English prompts, whole sentences of them translated for each prompt of `wanted` with the
-    same id. Also why a translation should not be used, by completion id (only those that failed)."""
+    """The weak side: answers to the English prompts, whole sentences of them (up to `longest` characters) translated for each
+    prompt of `wanted` with the same id. Also why a translation should not be used, by completion id (only those that failed)."""
     answers = {c.prompt_id: c for c in run(store, weak, english, sampling, role="translated", seed=seed, block=block)}
     completions, rejected = [], {}
-    done = translate.run(store, translator, [(whole_sentences(answers[p.id].text), "en", p.lang) for p in wanted], block)
+    done = translate.run(store, translator, [(whole_sentences(answers[p.id].text, longest), "en", p.lang) for p in wanted], block)
     for p, made in zip(wanted, done, strict=True):
         identity = digest([answers[p.id].id, p.lang, made.text])
         completions.append(Completion(identity, p.id, p.lang, "translated", made.text, answers[p.id].cut))

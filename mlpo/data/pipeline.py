@@ -125,7 +125,8 @@ def run_complete(line: Line, dry: bool = False, samples: int = 2) -> str:
     english = [replace(p, lang="en", text=by_key[p.id, p.lang]["source"]) for p in {p.id: p for p in asked}.values()]
     weak = complete.generator(profile.models.weak, profile.server)
     translator = translate.make(profile.models.translator, profile.server)
-    translated, why = complete.translated(line.store, weak, translator, english, asked, sampling, **options)
+    longest = profile.budget.weak_characters
+    translated, why = complete.translated(line.store, weak, translator, english, asked, sampling, longest=longest, **options)
     makers = {"native": _name(profile.models.strong), "translated": weak.name}
     del weak, translator
     base = complete.generator(profile.models.base, profile.server)

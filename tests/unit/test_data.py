@@ -6,7 +6,7 @@ import pytest
 
 from mlpo import MlpoError
 from mlpo.corruptions import KINDS, corrupt
-from mlpo.data import mix, pair, prompts
+from mlpo.data import complete, mix, pair, prompts
 from mlpo.languages import LANGUAGES
 from mlpo.records import Completion, Prompt
 from mlpo.rewards import FinalNumber, last_number
@@ -182,3 +182,11 @@ def test_pairs_in_trl_form_are_what_trl_reads():
     row = pair.to_trl(pair.make(asked, rows, rewards, "role"))[0]
     assert row["prompt"] == [{"role": "user", "content": "question 0"}]
     assert row["chosen"][0]["role"] == row["rejected"][0]["role"] == "assistant"
+
+
+def test_a_weak_answer_is_cut_at_whole_sentences():
+    text = "Bread rises.  It needs 1. flour and 2. yeast!\nThen wait for an hour. And th"
+    assert complete.whole_sentences(text) == "Bread rises. It needs 1. flour and 2. yeast! Then wait for an hour."
+    assert complete.whole_sentences(text, 50) == "Bread rises. It needs 1. flour and 2. yeast!"
+    assert complete.whole_sentences(text, 5) == "Bread rises."
+    assert complete.whole_sentences("no end at all", 5) == "no end at all"
