@@ -102,6 +102,19 @@ class _Batch:
         for name in ("mask", "place", "logits"):
             setattr(self, name, torch.cat([getattr(self, name), getattr(other, name)]))
 
+    def write(self, model: Any, tokens: torch.Tensor) -> None:
+        """Put a token (rows,) behind each row, and ask for the scores of the next ones."""
+        self.place = self.place + 1
+        self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
+        out = model(
+            input_ids=tokens[:, None],
+            attention_mask=self.mask,
+            position_ids=self.place[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.cache, self.logits = out.past_key_values, out.logits[:, -1]
+
     def _set_width(self, width: int) -> None:
         """Add empty columns on the left, or cut such off; a sliding layer never holds more than its window."""
         if (more := width - self.mask.shape[1]) == 0:
@@ -160,28 +173,18 @@ def sample(
     """
     if not prompts:
         return []
-    model, tokenizer = loaded.model, loaded.tokenizer
-    encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
     by_prompt: dict[str, list[int]] = {}
     for row, prompt in enumerate(prompts):
         by_prompt.setdefault(prompt, []).append(row)
     if "" in by_prompt:
         raise MlpoError("A prompt to sample from is empty: give it text.")
+    encode = lambda text: loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
     waiting = sorted(((encode(prompt), rows) for prompt, rows in by_prompt.items()), key=lambda item: len(item[0]))
     head, head_length = _read_prefix(loaded, prefix)
-    length, longest = len(waiting[-1][0]) + head_length, prompts[waiting[-1][1][0]]
-    room = getattr(model.config, "max_position_embeddings", None)
-    if room and length + sampling.max_new_tokens > room:
-        raise MlpoError(
-            f"A prompt of {length} tokens and up to {sampling.max_new_tokens} new ones do not fit into the {room} tokens of "
-            f"{loaded.name!r}: shorten it, or lower max_new_tokens. It begins with {longest[:60]!r}."
-        )
+    _check_room(loaded, len(waiting[-1][0]) + head_length, sampling.max_new_tokens, prompts[waiting[-1][1][0]])
     uniforms = np.stack([np.random.default_rng(s or 0).random(sampling.max_new_tokens, np.float32) for s in seeds])
     greedy = np.array([s is None for s in seeds])
-    own = [model.config.eos_token_id, getattr(model.generation_config, "eos_token_id", None)]
-    ends = {tokenizer.eos_token_id, *(token for one in own for token in _ids(one))}
-    if stop:
-        ends |= {row[0] for n in range(1, 9) if len(row := encode(stop * n)) == 1}
+    ends = _ends(loaded, stop)
     tokens: list[list[int]] = [[] for _ in prompts]
     active: _Batch | None = None
     while waiting or active:
@@ -197,9 +200,9 @@ def sample(
                 active = read
         assert active is not None
         uniform = torch.from_numpy(uniforms[active.rows, [len(tokens[row]) for row in active.rows]])
-        chosen = choose(active.logits, sampling, uniform.to(model.device))
+        chosen = choose(active.logits, sampling, uniform.to(active.logits.device))
         if greedy[active.rows].any():
-            likeliest = torch.from_numpy(greedy[active.rows]).to(model.device)
+            likeliest = torch.from_numpy(greedy[active.rows]).to(chosen.device)
             chosen = torch.where(likeliest, active.logits.argmax(-1), chosen)
         stay = []
         for position, (row, token) in enumerate(zip(active.rows, chosen.tolist(), strict=True)):
@@ -210,23 +213,30 @@ def sample(
             active = None
             continue
         if len(stay) < len(active.rows):
-            chosen = chosen[torch.tensor(stay, device=model.device)]
+            chosen = chosen[torch.tensor(stay, device=chosen.device)]
             active.keep(stay)
-        active.place = active.place + 1
-        active.mask = torch.nn.functional.pad(active.mask, (0, 1), value=1)
-        out = model(
-            input_ids=chosen[:, None],
-            attention_mask=active.mask,
-            position_ids=active.place[:, None],
-            past_key_values=active.cache,
-            use_cache=True,
+        active.write(loaded.model, chosen)
+    return [_sampled(loaded.tokenizer, row, ends, stop) for row in tokens]
+
+
+def _check_room(loaded: Loaded | Lazy, length: int, new: int, longest: str) -> None:
+    room = getattr(loaded.model.config, "max_position_embeddings", None)
+    if room and length + new > room:
+        raise MlpoError(
+            f"A prompt of {length} tokens and up to {new} new ones do not fit into the {room} tokens of {loaded.name!r}: "
+            f"shorten it, or lower max_new_tokens. It begins with {longest[:60]!r}."
         )
-        active.cache, active.logits = out.past_key_values, out.logits[:, -1]
-    return [_sampled(tokenizer, row, ends, stop) for row in tokens]
 
 
-def _ids(value: int | list[int] | None) -> list[int]:
-    return [] if value is None else value if isinstance(value, list) else [value]
+def _ends(loaded: Loaded | Lazy, stop: str | None) -> set[int]:
+    """Tokens that end an answer: the model's own, and those that are nothing but `stop` repeated."""
+    found = {loaded.tokenizer.eos_token_id}
+    for value in (loaded.model.config.eos_token_id, getattr(loaded.model.generation_config, "eos_token_id", None)):
+        found |= set(value) if isinstance(value, list) else {value}
+    if stop:
+        rows = loaded.tokenizer([stop * n for n in range(1, 9)], add_special_tokens=False)["input_ids"]
+        found |= {row[0] for row in rows if len(row) == 1}
+    return found - {None}
 
 
 def _sampled(tokenizer: Any, tokens: list[int], ends: set[int], stop: str | None) -> Sampled:
