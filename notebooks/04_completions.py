@@ -200,7 +200,7 @@ print(len(asked), "prompts;", needed)
 
 # %% [markdown]
 # **Translated.** The weak model answers the English prompt, and the translator carries the answer over. SmolLM2 likes to talk, and the token
-# limit often cuts it off. So only whole sentences are translated, in the small profiles the first ones up to 200 characters: about what a reference has, so that
+# limit often cuts it off. So only whole sentences are translated, in the small profiles the first ones up to 160 characters: about what a reference has, so that
 # the two sides do not differ in length above all. In English they stand as they are.
 
 # %%
