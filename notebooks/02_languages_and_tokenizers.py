@@ -390,8 +390,8 @@ _ = run.save()
 # %% [markdown]
 # Tokens for the same content, relative to English under the same tokenizer, with 95 % intervals over prompts. The dashed line is English.
 #
-# Recorded, over the 22 languages beside English: {num}`1.350 [1.311, 1.389], n = 280 <02_languages_and_tokenizers-cpu/fertility>` times as many tokens with Gemma's tokenizer,
-# {num}`3.28 [3.18, 3.38], n = 280 <02_languages_and_tokenizers-cpu/fertility_smollm2>` times with SmolLM2's.
+# Recorded, over the 22 languages beside English: {num}`1.402 [1.382, 1.420], n = 3960 <02_languages_and_tokenizers-cpu/fertility>` times as many tokens with Gemma's tokenizer,
+# {num}`3.076 [3.031, 3.119], n = 3960 <02_languages_and_tokenizers-cpu/fertility_smollm2>` times with SmolLM2's.
 #
 # ```{runfigure} fertility 02_languages_and_tokenizers-cpu
 # ```

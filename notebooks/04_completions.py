@@ -83,12 +83,12 @@ plots.sft_compare(["sft-compare"], "recorded")
 
 # %% [markdown]
 # Most of the gain comes within the first quarter of an epoch. Against the first setting, rank 16 at a rate of 3e-4, a higher rate gains a little
-# ({num}`0 <sft-compare/difference[rank 16, rate 1e-3]>`), a lower one loses a little, four times the rank does nothing that can be told from noise, and human
-# chat for half of the rows costs much ({num}`0 <sft-compare/difference[rank 16, rate 3e-4, half chatterbot]>`): it is short and teaches other answers. The
+# ({num}`−0.038 bits/character [−0.061, −0.021], n = 230 <sft-compare/difference[rank 16, rate 1e-3]>`), a lower one loses a little, four times the rank does nothing that can be told from noise, and human
+# chat for half of the rows costs much ({num}`0.24 bits/character [0.13, 0.34], n = 230 <sft-compare/difference[rank 16, rate 3e-4, half chatterbot]>`): it is short and teaches other answers. The
 # length of training matters more, and in both directions. All 23 languages say the same things, so one epoch passes over each content 23 times; one epoch
-# ({num}`0 <sft-compare/bits[one epoch]>`) is better than half, and two ({num}`0 <sft-compare/bits[two epochs]>`) are worse than one: by then the model has
+# ({num}`1.52 bits/character [1.38, 1.65], n = 230 <sft-compare/bits[one epoch]>`) is better than half, and two ({num}`1.60 bits/character [1.43, 1.76], n = 230 <sft-compare/bits[two epochs]>`) are worse than one: by then the model has
 # begun to learn the 80 contents by heart. At the higher rate that begins sooner, already at half an epoch. So `base` is one epoch at 3e-4: loss
-# {num}`0 <sft/loss_first>` over the first ten steps, {num}`0 <sft/loss_last>` over the last. By language, before and after:
+# {num}`3.3 nats/token, n = 80 <sft/loss_first>` over the first ten steps, {num}`2.6 nats/token, n = 80 <sft/loss_last>` over the last. By language, before and after:
 #
 # ```{runfigure} held_out_bits sft
 # ```
@@ -290,8 +290,8 @@ filtered
 #
 # ## Side by side
 #
-# Recorded: a share of {num}`0.20 [0.08, 0.35], n = 96 <04_completions-cpu/cut_policy>` of the policy's answers was cut by the limit, and
-# {num}`0.90 [0.81, 0.99], n = 48 <04_completions-cpu/in_language_translated>` of the translated ones were in the language that they claim.
+# Recorded: a share of {num}`0.003 [0.000, 0.007], n = 388 <04_completions-cpu/cut_policy>` of the policy's answers was cut by the limit, and
+# {num}`0.990 [0.967, 1.000], n = 194 <04_completions-cpu/in_language_translated>` of the translated ones were in the language that they claim.
 #
 # The answers to one question, in eight scripts: the native one, the translated one with the English it was made from, and one sample of the policy with the
 # translator's way back. To our eyes the translated column reads like English in foreign words, where it is in the

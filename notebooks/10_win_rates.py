@@ -203,12 +203,12 @@ _ = run.save()
 # %% [markdown]
 # ## The result
 #
-# Recorded, wins minus losses against base: DPO {num}`−0.01 [−0.24, +0.20], n = 80 <10_win_rates-cpu/delta_dpo>`; RLOO {num}`+0.00 [−0.21, +0.20], n = 80 <10_win_rates-cpu/delta_rloo>`; base against
-# itself {num}`+0.00 [−0.15, +0.15], n = 80 <10_win_rates-cpu/delta_base_again>`.
+# Recorded, wins minus losses against base: DPO {num}`−0.15 [−0.24, −0.05], n = 184 <10_win_rates-cpu/delta_dpo>`; RLOO {num}`−0.10 [−0.17, −0.02], n = 184 <10_win_rates-cpu/delta_rloo>`; base against
+# itself {num}`−0.07 [−0.17, +0.04], n = 184 <10_win_rates-cpu/delta_base_again>`.
 #
-# The paired difference of the judge's score, which is the book's primary outcome: DPO {num}`+0.00 log-odds [−0.36, +0.34], n = 80 <10_win_rates-cpu/difference_dpo>`;
-# RLOO {num}`−0.08 log-odds [−0.41, +0.22], n = 80 <10_win_rates-cpu/difference_rloo>`; base against itself
-# {num}`−0.10 log-odds [−0.39, +0.20], n = 80 <10_win_rates-cpu/difference_base_again>`.
+# The paired difference of the judge's score, which is the book's primary outcome: DPO {num}`−0.13 log-odds [−0.21, −0.03], n = 184 <10_win_rates-cpu/difference_dpo>`;
+# RLOO {num}`−0.02 log-odds [−0.09, +0.06], n = 184 <10_win_rates-cpu/difference_rloo>`; base against itself
+# {num}`−0.06 log-odds [−0.13, +0.00], n = 184 <10_win_rates-cpu/difference_base_again>`.
 #
 # ```{runfigure} win_rates 10_win_rates-cpu
 # ```
