@@ -200,8 +200,8 @@ print(len(asked), "prompts;", needed)
 
 # %% [markdown]
 # **Translated.** The weak model answers the English prompt, and the translator carries the answer over. SmolLM2 likes to talk, and the token
-# limit often cuts it off. So only whole sentences are translated, in the small profiles the first ones up to 160 characters: about what a reference has, so that
-# the two sides do not differ in length above all. In English they stand as they are.
+# limit often cuts it off. So only whole sentences are translated, in the small profiles the first ones up to 160 characters. Without that limit the two
+# sides would differ in length above all; with it the translated ones come out somewhat shorter (chapter 06 counts). In English they stand as they are.
 
 # %%
 weak = complete.generator(run.profile.models.weak, run.profile.server)
