@@ -86,7 +86,7 @@ plots.sft_compare(["sft-compare"], "recorded")
 # ({num}`−0.038 bits/character [−0.061, −0.021], n = 230 <sft-compare/difference[rank 16, rate 1e-3]>`), a lower one loses a little, four times the rank does nothing that can be told from noise, and human
 # chat for half of the rows costs much ({num}`0.24 bits/character [0.13, 0.34], n = 230 <sft-compare/difference[rank 16, rate 3e-4, half chatterbot]>`): it is short and teaches other answers. The
 # length of training matters more, and in both directions. All 23 languages say the same things, so one epoch passes over each content 23 times; one epoch
-# ({num}`1.52 bits/character [1.38, 1.65], n = 230 <sft-compare/bits[one epoch]>`) is better than half, and two ({num}`1.60 bits/character [1.43, 1.76], n = 230 <sft-compare/bits[two epochs]>`) are worse than one: by then the model has
+# ({num}`1.52 bits/character [1.38, 1.65], n = 230 <sft-compare/bits[one epoch]>`) came out best, half of one not far behind, and two ({num}`1.60 bits/character [1.43, 1.76], n = 230 <sft-compare/bits[two epochs]>`) worse than one: by then the model has
 # begun to learn the 80 contents by heart. At the higher rate that begins sooner, already at half an epoch. So `base` is one epoch at 3e-4: loss
 # {num}`3.3 nats/token, n = 80 <sft/loss_first>` over the first ten steps, {num}`2.6 nats/token, n = 80 <sft/loss_last>` over the last. By language, before and after:
 #

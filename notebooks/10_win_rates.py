@@ -220,8 +220,8 @@ plots.win_rates([run.id])
 # The interval of *base again* should contain zero: it is the same model with other random numbers. (One 95 % interval in twenty misses the truth.) All rows are
 # measured against the same answers of base: were these lucky, all rows would fall together, so read a policy's row beside that of base again and not alone. In the
 # recorded run both policies lie a little below base, which a few minutes of training on a few pairs can well do: a policy may learn to be unlike its rejected
-# answers without getting better. Had an interval contained zero, the policy would not have been shown to differ from base, which is not the same as having been shown
-# to be equal.
+# answers without getting better. Where an interval contains zero, a
+# difference has not been shown, and that is not the same as having shown that there is none.
 # The next figure has an interval for each policy and language. Among so many, some miss zero by luck, and the figure does not correct for that.
 #
 # ```{runfigure} score_change 10_win_rates-cpu
