@@ -20,7 +20,7 @@
 # - say how the book's {term}`base` was made, what was tried, and what it can and cannot do;
 # - say who answers in the paper, who answers here, and why the contrast matters;
 # - draw answers from a language model: {term}`temperature`, nucleus ({term}`nucleus sampling`), one random number a {term}`token`;
-# - see {term}`translationese` with your own eyes, in eight scripts;
+# - see with your own eyes what a weak model's translated answers look like, in nine scripts;
 # - tell an answer that ended from one that was cut, and count what is rejected.
 #
 # **Before this chapter**
@@ -69,7 +69,7 @@ scripts = [
 # %% [markdown]
 # ## How base was made
 #
-# The paper starts from Aya 23, a model that follows instructions in 23 languages. This book's stand-in is {term}`base`: the {term}`pretrained` Gemma 3 270M
+# The paper starts from Aya 23 [P], a model that follows instructions in 23 languages. This book's stand-in is {term}`base`: the {term}`pretrained` Gemma 3 270M
 # after supervised fine-tuning ({term}`SFT`) on the split `sft`, 60 prompts and 20 articles in each of the 23 languages. It was made once, is frozen, and is the
 # same for everything that follows. How was it chosen? On `dev` alone, by the bits per character that the reference costs as an answer to its prompt (lower
 # is better). First the settings, each over a quarter of an {term}`epoch`: learning rate, rank, with and without short human chat from
@@ -86,8 +86,8 @@ plots.sft_compare(["sft-compare"], "recorded")
 # ({num}`−0.038 bits/character [−0.061, −0.021], n = 230 <sft-compare/difference[rank 16, rate 1e-3]>`), a lower one loses a little, four times the rank does nothing that can be told from noise, and human
 # chat for half of the rows costs much ({num}`0.24 bits/character [0.13, 0.34], n = 230 <sft-compare/difference[rank 16, rate 3e-4, half chatterbot]>`): it is short and teaches other answers. The
 # length of training matters more, and in both directions. All 23 languages say the same things, so one epoch passes over each content 23 times; one epoch
-# ({num}`1.52 bits/character [1.38, 1.65], n = 230 <sft-compare/bits[one epoch]>`) came out best, half of one not far behind, and two ({num}`1.60 bits/character [1.43, 1.76], n = 230 <sft-compare/bits[two epochs]>`) worse than one: by then the model has
-# begun to learn the 80 contents by heart. At the higher rate that begins sooner, already at half an epoch. So `base` is one epoch at 3e-4: loss
+# ({num}`1.52 bits/character [1.38, 1.65], n = 230 <sft-compare/bits[one epoch]>`) came out best, half of one not far behind, and two ({num}`1.60 bits/character [1.43, 1.76], n = 230 <sft-compare/bits[two epochs]>`) worse than one, perhaps because
+# the model had begun to learn the 80 contents by heart. At the higher rate half an epoch brought nothing over a quarter. So `base` is one epoch at 3e-4: loss
 # {num}`3.3 nats/token, n = 80 <sft/loss_first>` over the first ten steps, {num}`2.6 nats/token, n = 80 <sft/loss_last>` over the last. By language, before and after:
 #
 # ```{runfigure} held_out_bits sft
@@ -99,7 +99,7 @@ plots.held_out_bits(["sft"], "recorded")
 # %% [markdown]
 # A part of the drop is form: `pretrained` has never seen the turn format and does not know that short answers are wanted. Compare within a language only;
 # a Chinese character carries more than a Latin letter. Here is what base says to one `dev` prompt, in several scripts, beside the English source and
-# the translator's way back to English.
+# the translator's way back to English (a poor help: that way was trained on prompts, never on answers).
 
 # %%
 base = models.load(run.profile.models.base)
@@ -137,7 +137,7 @@ print(first.text)
 show_texts(samples)
 
 # %% [markdown]
-# Fluent, mostly on the subject, and often wrong. A model of this size knows little; in the languages it knows least it repeats itself. Everything in this book
+# Fluent in English and some large languages, ungrammatical or repetitive in others, mostly on the subject, and often wrong. A model of this size knows little. Everything in this book
 # is measured relative to this base.
 #
 # ## One token at a time
@@ -184,7 +184,8 @@ print(f"the answer begins with {first!r}")
 # have as many pairs as all languages together, while the other languages need only a few each. A fifth more than that is answered, because some answers will be
 # rejected.
 #
-# **Native** ({term}`native completion`). In the small profiles these are the references of the split `pref`. Neither {term}`SFT` nor the reward model of
+# **Native** ({term}`native completion`). In the small profiles these are the references of the split `pref`, written in the language by a model that had the English
+# before it: native in the sense of the paper, not free of {term}`translationese`. Neither {term}`SFT` nor the reward model of
 # chapter 05 ever sees them.
 
 # %%
@@ -200,8 +201,8 @@ print(len(asked), "prompts;", needed)
 
 # %% [markdown]
 # **Translated.** The weak model answers the English prompt, and the translator carries the answer over. SmolLM2 likes to talk, and the token
-# limit often cuts it off. So only whole sentences are translated, in the small profiles the first ones up to 160 characters. Without that limit the two
-# sides would differ in length above all; with it the translated ones come out somewhat shorter (chapter 06 counts). In English they stand as they are.
+# limit cuts off nearly every answer. So only whole sentences are translated, in the small profiles the first ones up to 160 characters. Without that limit they
+# would be far longer than references; with it they come out shorter (chapter 06 counts). In English they stand as they are.
 
 # %%
 weak = complete.generator(run.profile.models.weak, run.profile.server)
@@ -259,8 +260,8 @@ if run.store.count("complete") - before == len(policy):  # all of them drawn jus
 table.groupby(["role"], sort=False)[["cut", "in_language"]].mean().round(2)
 
 # %% [markdown]
-# An answer is *cut* when the token limit came before the end of its turn ({term}`truncation`). A cut answer looks like one that was truncated on
-# purpose, so a {term}`reward model` that has learned to dislike truncation will punish it for the limit and not for its words. Languages that need more
+# An answer is *cut* when the token limit came before the end of its turn ({term}`truncation`). In chapter 05 the {term}`reward model` is taught to dislike references
+# that were cut short on purpose; it will punish an answer that the limit cut, too. Languages that need more
 # tokens for the same content are cut first (chapter 02). So the mark is kept with the answers, here and in chapters 07 and 08, and the share is worth a
 # look by language as well as by role. For the role *translated* the mark says that the English answer was cut; its broken last sentence was dropped before translation.
 
@@ -291,11 +292,12 @@ filtered
 # ## Side by side
 #
 # Recorded: a share of {num}`0.003 [0.000, 0.007], n = 388 <04_completions-cpu/cut_policy>` of the policy's answers was cut by the limit, and
-# {num}`0.990 [0.967, 1.000], n = 194 <04_completions-cpu/in_language_translated>` of the translated ones were in the language that they claim.
+# {num}`0.990 [0.967, 1.000], n = 194 <04_completions-cpu/in_language_translated>` of the weak ones, translated or English as they stand, were in the language that they claim.
 #
-# The answers to one question, in eight scripts: the native one, the translated one with the English it was made from, and one sample of the policy with the
-# translator's way back. To our eyes the translated column reads like English in foreign words, where it is in the
-# language at all, and the policy's sentences sound like the language while often making little sense. No native speaker has judged them.
+# The answers to one question, in nine scripts: the native one, the translated one with the English it was made from, and one sample of the policy with the
+# translator's way back. To our eyes the translated column is in the language and
+# mostly makes no sense, and the policy's sentences sound better while often making little. With so weak a translator the contrast is one of quality, not of style:
+# translationese proper needs a better one. No native speaker has judged them.
 
 # %%
 one = table[(table.prompt_id == asked[0].id) & table.lang.isin(scripts)]

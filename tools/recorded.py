@@ -164,18 +164,37 @@ def sft_card(dev: Sequence[Prompt]) -> None:
     shown = [p for p in dev if p.id == dev[1].id and p.lang in ("en", "ru", "el", "ar", "he", "hi", "ja", "ko", "zh")]
     base, greedy = load("base"), Sampling(temperature=0, max_new_tokens=96)
     said = sample(base, [chat(base.tokenizer, p.text) for p in shown], greedy, [0] * len(shown))
-    text = "\n" + (paths.PACKAGE / "cards" / "sft.md").read_text(encoding="utf-8").format(
+    _fill_card(
+        "sft",
         **about,
         languages=len(codes),
         first=results.format_metric(manifest.payload["loss_first"]),
         last=results.format_metric(manifest.payload["loss_last"]),
         table="\n".join(lines),
+        open=results.format_metric(manifest.payload["bits_base_open"]),
+        train=results.format_metric(manifest.payload["bits_train_open"]),
         prompt=shown[0].text,
         samples="".join(f"- {p.lang}: {' '.join(row.text.split())}\n" for p, row in zip(shown, said, strict=True)),
     )
-    path = paths.RESULTS / "sft" / "adapter" / "README.md"
-    results.write_card(path.parent, "sft")
-    paths.write_atomically(path, path.read_text(encoding="utf-8") + text)
+
+
+def _fill_card(run_id: str, **fields: Any) -> None:
+    """Write the card of a recorded adapter: the general part, and its own with `fields` filled in."""
+    path = paths.RESULTS / run_id / "adapter" / "README.md"
+    results.write_card(path.parent, run_id)
+    own = (paths.PACKAGE / "cards" / f"{run_id}.md").read_text(encoding="utf-8").lstrip("\n")
+    paths.write_atomically(path, path.read_text(encoding="utf-8") + "\n" + own.format(**fields))
+
+
+def translator_card() -> None:
+    """Add to the card of the translator's adapter what it was trained on and what it can do."""
+    manifest = results.load("translator")
+    assert manifest is not None
+    show = lambda name: results.format_metric(manifest.payload[name])
+    codes = [lang for lang in LANGUAGES if f"chrf_tuned[{lang}]" in manifest.payload]
+    table = "\n".join(f"| {LANGUAGES[lang].name} | {show(f'chrf_tuned[{lang}]')} |" for lang in codes)
+    scores = {"greedy": show("chrf_tuned_greedy"), "best": show("chrf_tuned"), "few": show("chrf_few_shot")}
+    _fill_card("translator", **manifest.parameters, **scores, table=table)
 
 
 TRANSLATOR = Training(learning_rate=3e-4, epochs=0.6, batch=8, lora_rank=32, warmup_steps=10, decay=True)
@@ -233,7 +252,9 @@ def translator(profile_name: str = "cpu") -> Path:
         payload[f"seconds_{name}"] = results.Metric(value=total, n=len(table) // len(makers), unit="s")
     inputs = [fingerprint("pretrained"), digest(pairs)]
     parameters = {"profile": profile.name, "rows": len(rows), "steps": len(losses), **TRANSLATOR.model_dump()}
-    return _record("translator", "sft", trained.id, inputs, parameters, payload, started)
+    folder = _record("translator", "sft", trained.id, inputs, parameters, payload, started)
+    translator_card()
+    return folder
 
 
 def bits_per_character(loaded: Loaded, prompts: Sequence[Prompt]) -> list[float]:

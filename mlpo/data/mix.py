@@ -1,4 +1,4 @@
-"""Step 6: mixtures, the paper's EN-1, ML-5 and ML-23: which languages share a budget of pairs."""
+"""Step 6: mixtures (EN-1, ML-5, ML-23; of the paper's names only ML-23-230K is confirmed): which languages share a budget."""
 
 from __future__ import annotations
 

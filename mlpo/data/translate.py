@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import string
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from mlpo.store import Store, item_id
 if TYPE_CHECKING:
     import pandas as pd
 
-STEP_VERSION = 2
+STEP_VERSION = 3
 LONGEST = 200  # characters translated in one piece: in every language that fits into the limits below
 TRIES = 3
 
@@ -240,8 +241,8 @@ def flaw(original: str, text: str, target: str, source: str = "en", cut: bool = 
 
 def _share_copied(original: str, text: str) -> float:
     """Share of the words of `text` (longer than three letters) that stand in `original` too."""
-    words = [word for word in re.findall(r"\w{4,}", text.casefold()) if not word.isdigit()]
-    have = set(re.findall(r"\w{4,}", original.casefold()))
+    split = lambda text: [word.strip(string.punctuation + "«»„“”’।؟،…") for word in text.casefold().split()]
+    words, have = [word for word in split(text) if len(word) > 3 and not word.isdigit()], set(split(original))
     return sum(word in have for word in words) / len(words) if words else 0.0
 
 

@@ -50,6 +50,11 @@ def test_flaws_are_named(text, target, why):
     assert translate.flaw(ENGLISH, text, target) == why
 
 
+def test_two_borrowed_words_in_a_hindi_text_are_no_copy():
+    hindi = "मधुमक्खियाँ फूलों से nectar लेती हैं और उससे शहद बनाती हैं, इसलिए bees बहुत उपयोगी होती हैं।"
+    assert translate.flaw("Bees take nectar from flowers and make honey of it, so bees are very useful.", hindi, "hi") == ""
+
+
 def test_the_seed_sets_own_texts_have_no_flaws():
     """The thresholds let through what a careful writer wrote: at most one text in a hundred is turned away."""
     wrong = []
