@@ -1,11 +1,13 @@
 """Tokens per second of mlpo's sampler against transformers' `generate`, same model and prompts; greedy tokens asserted equal.
 
 The two alternate, so that a slow moment of the machine hits both; the ratio is taken pair by pair, at equal numbers of tokens
-kept. Three cases: one sample a prompt, all of the same length; four samples a prompt; lengths as skewed as real ones.
+kept. Three cases: one sample a prompt, all of the same length; four samples a prompt; lengths as skewed as real ones, greedy and
+sampled. `python benchmarks/sampler.py sampled` runs the last one alone.
 """
 
 import random
 import statistics
+import sys
 import time
 
 from mlpo.data.prompts import seed_prompts
@@ -35,14 +37,16 @@ def stock(prompts, **options):
     return [[token for token in row if token != pad] for row in rows]
 
 
-def compare(name, ours, theirs):
+def compare(name, ours, theirs, repeats=REPEATS):
+    if len(sys.argv) > 1 and sys.argv[1] not in name:
+        return
     ratios = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         (a, seconds_a), (b, seconds_b) = timed(ours), timed(theirs)
         kept_a, kept_b = sum(len(row.tokens) for row in a), sum(len(row) for row in b)
         ratios.append((kept_a / seconds_a) / (kept_b / seconds_b))
     ratios.sort()
-    middle = f"{statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f}, {REPEATS} repeats)"
+    middle = f"{statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f}, {repeats} repeats)"
     print(f"{name}: tokens per second relative to generate {middle}; last: {kept_a} tokens in {seconds_a:.1f} s", flush=True)
 
 
@@ -81,14 +85,18 @@ compare(
 # a random text meets one every sixteen tokens or so.
 ends = [*random.Random(0).sample(range(1000, len(base.tokenizer)), len(base.tokenizer) // 16), base.tokenizer.eos_token_id]
 base.model.config.eos_token_id = base.model.generation_config.eos_token_id = ends
-many = prompts * 3
-long = Sampling(temperature=1.5, top_p=1.0, max_new_tokens=128)
+many = prompts * 2
+long = Sampling(temperature=0, max_new_tokens=128)  # greedy on both sides: what is left is the lengths' doing
 compare(
-    "k = 1, skewed lengths",
+    "k = 1, skewed lengths, greedy",
     lambda: sample(base, many, long, list(range(len(many)))),
-    lambda: [
-        row
-        for i in range(0, len(many), ROWS)
-        for row in stock(many[i : i + ROWS], max_new_tokens=128, do_sample=True, temperature=1.5, top_p=1.0, top_k=0)
-    ],
+    lambda: [row for i in range(0, len(many), ROWS) for row in stock(many[i : i + ROWS], max_new_tokens=128, do_sample=False)],
+    repeats=3,
+)
+short = Sampling(max_new_tokens=64)
+compare(
+    "k = 1, skewed lengths, sampled",
+    lambda: sample(base, many, short, list(range(len(many)))),
+    lambda: [row for i in range(0, len(many), ROWS) for row in stock(many[i : i + ROWS], max_new_tokens=64, **drawn)],
+    repeats=3,
 )

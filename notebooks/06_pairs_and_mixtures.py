@@ -208,9 +208,9 @@ lengths.round(0)
 #
 # Length is the first thing to look at in any set of pairs: if the chosen side is longer throughout, a {term}`policy` can learn to be long, and a reward
 # model to count. Among the translated pairs the native side is the longer one in a share of
-# {num}`0 <06_pairs_and_mixtures-cpu/native_longer>`: length alone tells most role pairs apart.
+# {num}`0.91 [0.74, 1.00], n = 137 <06_pairs_and_mixtures-cpu/native_longer>`: length alone tells most role pairs apart.
 #
-# And the reward model has its own taste. In a share of {num}`0 <06_pairs_and_mixtures-cpu/native_chosen>` of the reward pairs the native answer is chosen; of four answers one in four would be by
+# And the reward model has its own taste. In a share of {num}`0.27 [0.20, 0.35], n = 194 <06_pairs_and_mixtures-cpu/native_chosen>` of the reward pairs the native answer is chosen; of four answers one in four would be by
 # chance. Trained on spoiled references, it was never told that a reference is better than fluent nonsense. Some pairs in which the native answer was not chosen,
 # beside the English prompt:
 
@@ -320,7 +320,7 @@ _ = run.save()
 # %% [markdown]
 # ## The result
 #
-# Recorded over the 22 languages beside English (where the weak answer stands untranslated, in a row of its own): the translated answer wins in a share of {num}`0.037 [0.012, 0.079], n = 191 <06_pairs_and_mixtures-cpu/translated_wins>` of the role pairs.
+# Recorded over the 22 languages beside English (where the weak answer stands untranslated, in a row of its own): the translated answer wins in a share of {num}`0.015 [0.000, 0.045], n = 137 <06_pairs_and_mixtures-cpu/translated_wins>` of the role pairs.
 # A share of {num}`0.004 [0.000, 0.009], n = 776 <06_pairs_and_mixtures-cpu/left_out>` of the answers was left out before.
 #
 # ```{runfigure} translated_wins 06_pairs_and_mixtures-cpu
