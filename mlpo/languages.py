@@ -61,13 +61,10 @@ def _table() -> dict[str, Language]:
 
 
 LANGUAGES = _table()
+SURE = 12  # letters from which identification is relied on
 
 # Words by which Unicode names the letters of a script (unicodedata has no script property).
-_SCRIPT_NAMES = {
-    "Japanese": ("HIRAGANA", "KATAKANA", "CJK"),
-    "Han": ("CJK",),
-    "Hangul": ("HANGUL",),
-}
+_SCRIPT_NAMES = {"Japanese": ("HIRAGANA", "KATAKANA", "CJK"), "Han": ("CJK",), "Hangul": ("HANGUL",)}
 
 
 def get(code: str) -> Language:
@@ -109,5 +106,9 @@ def identify(texts: Sequence[str]) -> list[str]:
 
 
 def is_in(text: str, language: str) -> bool:
-    """Whether `text` is in `language`: identified so among the 23, and mostly in its script."""
-    return script_share(text, language) >= 0.5 and identify([text])[0] == language
+    """Whether `text` is in `language`: mostly in its script, and identified so among the 23 (a few words are too little for
+    that, and a text without letters is in every language)."""
+    letters = sum(char.isalpha() for char in text)
+    if not letters or script_share(text, language) < 0.5:
+        return not letters
+    return letters < SURE or identify([text])[0] == language

@@ -1,11 +1,13 @@
 """Where weights come from: packaged models, a local path, or the hub; and `base`, the book's stand-in for Aya 23.
 
 `pretrained` is the packaged Gemma 3 270M as it is. `base` is `pretrained` with the recorded SFT adapter merged once in full
-precision. A policy is `base` plus one adapter. Any other name is a local folder or a hub repository.
+precision, `tuned` (the translator) likewise with another adapter. A policy is `base` plus one adapter. Any other name is a local
+folder or a hub repository, of which NAME@REVISION takes a certain state.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -77,6 +79,9 @@ PACKAGED = {
 }
 
 
+MERGED = {"base": "sft", "tuned": "translator"}  # model name -> recorded run whose adapter makes it from `pretrained`
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to use. `fingerprint` identifies where the weights come from, never their derived floats."""
@@ -85,6 +90,36 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
+
+
+class Lazy:
+    """A model that is loaded when it is first used: where the store holds everything, never."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.fingerprint = name, fingerprint(name)
+
+    @functools.cached_property
+    def loaded(self) -> Loaded:
+        return load(self.name)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.loaded.model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.loaded.tokenizer
+
+
+def ready(name: str) -> Loaded | Lazy:
+    """A model to use: lazily where its identity is known without loading it (on the hub it is the commit that is found)."""
+    return Lazy(name) if name in PACKAGED or name in MERGED or Path(name).is_dir() else load(name)
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Repository and revision of NAME@REVISION; a folder may have any name."""
+    repository, _, revision = name.partition("@")
+    return (name, None) if Path(name).exists() else (repository, revision or None)
 
 
 def digest(value: Any) -> str:
@@ -173,8 +208,8 @@ def fingerprint(name: str, revision: str | None = None) -> str:
     """Hash of where the weights of `name` come from: package checksum and conversion, adapter and merge, or files."""
     if name in PACKAGED:
         return digest({"gguf": PACKAGED[name].sha256, "convert": CONVERT_VERSION})
-    if name == "base":
-        adapter = sft_adapter() / "adapter_model.safetensors"
+    if name in MERGED:
+        adapter = recorded_adapter(MERGED[name]) / "adapter_model.safetensors"
         return digest({"parent": fingerprint("pretrained"), "merge": MERGE_VERSION, "adapter": file_sha256(adapter)})
     folder = Path(name)
     if folder.is_dir():
@@ -183,17 +218,19 @@ def fingerprint(name: str, revision: str | None = None) -> str:
     return digest({"hub": name, "revision": revision or "main"})
 
 
-def sft_adapter() -> Path:
-    """Folder of the recorded SFT adapter that turns `pretrained` into `base`."""
-    folder = paths.RESULTS / "sft" / "adapter"
+def recorded_adapter(run_id: str) -> Path:
+    """Folder of a recorded adapter: `sft` turns `pretrained` into `base`, `translator` makes it translate."""
+    folder = paths.RESULTS / run_id / "adapter"
     if not (folder / "adapter_model.safetensors").exists():
-        raise MlpoError(f"The recorded SFT adapter is missing from {folder}: restore it with git, or run `mlpo train sft`.")
+        raise MlpoError(
+            f"The recorded adapter is missing from {folder}: restore it with git, or run `python tools/recorded.py {run_id}`."
+        )
     return folder
 
 
 def local_folder(name: str) -> Path:
-    """Folder with the safetensors of a packaged model or of `base`, converted on first use (about a minute), atomically."""
-    if name not in PACKAGED and name != "base":
+    """Folder with the safetensors of a packaged or merged model, converted on first use (about a minute), atomically."""
+    if name not in PACKAGED and name not in MERGED:
         return Path(name)
     target = paths.CACHE / "models" / f"{name}-{fingerprint(name)[:12]}"
     if (target / "config.json").exists():
@@ -202,7 +239,7 @@ def local_folder(name: str) -> Path:
     for stale in target.parent.glob(f".{target.name}.*"):  # left by a conversion that was killed
         if not psutil.pid_exists(int(stale.suffix[1:])):
             shutil.rmtree(stale, ignore_errors=True)
-    (_merge_base if name == "base" else _convert)(name, temporary)
+    (_merge if name in MERGED else _convert)(name, temporary)
     try:
         os.rename(temporary, target)
     except OSError:  # another process finished the same conversion first
@@ -231,21 +268,19 @@ def _convert(name: str, out: Path) -> None:
     tokenizer.save_pretrained(out)
 
 
-def _merge_base(name: str, out: Path) -> None:
+def _merge(name: str, out: Path) -> None:
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     parent = local_folder("pretrained")
     model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, sft_adapter()).merge_and_unload()
+    merged = PeftModel.from_pretrained(model, recorded_adapter(MERGED[name])).merge_and_unload()
     merged.save_pretrained(out)
     AutoTokenizer.from_pretrained(parent).save_pretrained(out)
 
 
-def load(
-    name: str, *, adapter: Path | None = None, four_bit: bool = False, revision: str | None = None, reward: bool = False
-) -> Loaded:
+def load(name: str, *, adapter: Path | None = None, four_bit: bool = False, reward: bool = False) -> Loaded:
     """Model, tokenizer (with chat template) and fingerprint for a name of a profile, ready for inference.
 
     `adapter`: a PEFT folder put on top (never merged). `four_bit`: NF4 with double quantisation (QLoRA).
@@ -259,16 +294,15 @@ def load(
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute_dtype()
         )
-    if name not in PACKAGED and name != "base" and not Path(name).is_dir():
-        options["revision"] = revision
     auto: Any = transformers.AutoModelForCausalLM
     if reward:
         auto, options["num_labels"] = transformers.AutoModelForSequenceClassification, 1
-    place = local_folder(name)
+    repository, revision = split_revision(name)
+    place = local_folder(repository)
     torch.manual_seed(0)  # a fresh classifier head is drawn at random; everything else ignores it
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(place, padding_side="left")
-        model: Any = auto.from_pretrained(place, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, padding_side="left", revision=revision)
+        model: Any = auto.from_pretrained(place, revision=revision, **options)
     except OSError as error:
         raise MlpoError(
             f"The model {name!r} cannot be loaded ({str(error).splitlines()[0]}): give a folder that holds it, log in to the hub "
@@ -276,12 +310,19 @@ def load(
         ) from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    identity = fingerprint(name, getattr(model.config, "_commit_hash", None) or revision)
+    commit = getattr(model.config, "_commit_hash", None)
+    identity = fingerprint(repository, commit or revision)
     if adapter is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, adapter)
+        try:
+            model = PeftModel.from_pretrained(model, adapter)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise MlpoError(
+                f"The adapter {adapter} does not fit {name!r} ({str(error).splitlines()[0][:120]}): give a folder with "
+                "adapter_config.json and adapter_model.safetensors that was trained on this model."
+            ) from None
         identity = digest({"base": identity, "adapter": file_sha256(Path(adapter) / "adapter_model.safetensors")})
     if not four_bit:
         model.to(device())
-    return Loaded(name, model.eval(), tokenizer, identity)
+    return Loaded(f"{repository}@{commit}" if commit else name, model.eval(), tokenizer, identity)

@@ -13,6 +13,7 @@ from mlpo.errors import MlpoError
 from mlpo.languages import LANGUAGES
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -107,10 +108,33 @@ def fertility(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
     return dots(series, "tokens, English = 1", title, line=1.0, what=what)
 
 
+def sft_compare(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
+    """Chapter 04: candidates for `base`, paired difference in bits per character of references from the first setting tried."""
+    manifest = _get(run_ids[0], where)
+    rows = {key[11:-1]: m for key, m in manifest.payload.items() if key.startswith("difference[")}
+    rows = dict(sorted(rows.items(), key=lambda item: -item[1].value))
+    return dots({"difference": rows}, "bits per character, against rank 16, rate 3e-4", "Candidates for base, dev", line=0.0)
+
+
+def held_out_bits(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
+    """Chapter 04: bits per character of held-out references before and after SFT, by language."""
+    manifest = _get(run_ids[0], where)
+    series = {name: _by_language(manifest, f"bits_{name}") for name in ("pretrained", "base")}
+    return dots(series, "bits per character of the reference, given its prompt", "What SFT changed, dev prompts and articles")
+
+
+def translators(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
+    """Chapter 03: chrF of the few-shot and of the tuned translator, by target language."""
+    manifest = _get(run_ids[0], where)
+    names = {"few_shot": "few-shot, greedy", "tuned_greedy": "tuned, greedy", "tuned": "tuned, best of four"}
+    series = {label: _by_language(manifest, f"chrf_{name}") for name, label in names.items()}
+    return dots(series, "chrF (0 to 100)", "Translation from English, dev prompts", what="chrF by translator and language")
+
+
 def chrf(run_ids: Sequence[str], where: results.Where = "any") -> Figure:
     """Chapter 03: chrF of machine translations against the seed set's own text, by target language, and of copying."""
     manifest = _get(run_ids[0], where)
-    series = {"few-shot translation": _by_language(manifest, "chrf"), "copying the English": _by_language(manifest, "chrf_copy")}
+    series = {"translation": _by_language(manifest, "chrf"), "copying the English": _by_language(manifest, "chrf_copy")}
     return dots(series, "chrF (0 to 100)", "Translation from English, dev prompts", what="chrF by target language")
 
 
@@ -120,6 +144,21 @@ def translated_wins(run_ids: Sequence[str], where: results.Where = "any") -> Fig
     values = _by_language(manifest, "translated_wins")
     title = "How often the reward model prefers the translated answer to the native one"
     return dots({"translated wins": values}, "share of pairs", title, line=0.5)
+
+
+def mixture_summary(summary: pd.DataFrame) -> Figure:
+    """Card of a mixture: pairs by language, and how many of their chosen sides were translated. One row a language, with the
+    columns "pairs" and "chosen translated" (a share)."""
+    figure, axes = _figure(0.9 + 0.24 * len(summary), width=6.0)
+    carried = summary["pairs"] * summary["chosen translated"]
+    axes.barh(range(len(summary)), summary["pairs"] - carried, color=BLUE, height=0.6, label="chosen: native or policy")
+    axes.barh(range(len(summary)), carried, left=summary["pairs"] - carried, color=ORANGE, height=0.6, label="chosen: translated")
+    axes.set_yticks(range(len(summary)), [label(lang) for lang in summary.index])
+    axes.invert_yaxis()
+    axes.set_xlabel("pairs")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=2)
+    said = "; ".join(f"{label(str(lang))} {int(row['pairs'])} pairs" for lang, row in summary.iterrows())
+    return _finish(figure, f"Pairs by language: {said}.")
 
 
 def reward_accuracy(run_ids: Sequence[str], where: results.Where = "any") -> Figure:

@@ -21,11 +21,12 @@ class _Strict(BaseModel):
 
 
 class Models(_Strict):
-    """Names of models: packaged ("base", "pretrained", "smollm2"), a local folder, or a hub repository."""
+    """Names of models: packaged ("base", "pretrained", "smollm2"), a local folder, a hub repository; generators and translators
+    may be a server too (MODEL@URL)."""
 
     base: str
     weak: str  # English-centred generator whose answers are translated
-    translator: str  # a causal LM that translates few-shot; pretrained ones do it best
+    translator: str  # "tuned" (the book's own), NLLB or M2M100, or a causal LM that translates few-shot
     strong: str = "references"  # native side: the references of `pref`, or a model
 
 
@@ -37,6 +38,15 @@ class Sampling(_Strict):
     max_new_tokens: int = Field(64, ge=1, le=4096)
 
 
+class ServerLimits(_Strict):
+    """How hard a served model (MODEL@URL) is worked: requests side by side and a minute, seconds to wait, tries."""
+
+    concurrency: int = Field(8, ge=1)
+    requests_per_minute: float | None = Field(None, gt=0)
+    timeout_s: float = Field(120, gt=0)
+    tries: int = Field(6, ge=1)
+
+
 class Training(_Strict):
     """One training stage. `batch` is in pairs (SFT: rows; RLOO: completions) per optimisation step."""
 
@@ -45,6 +55,7 @@ class Training(_Strict):
     batch: int = Field(2, ge=1)
     lora_rank: int = Field(8, ge=1)
     warmup_steps: int = Field(0, ge=0)
+    decay: bool = False  # the learning rate falls linearly to zero; else it stays
     beta: float = Field(0.1, ge=0)
 
 
@@ -53,10 +64,10 @@ class Budget(_Strict):
 
     eval_prompts: int = Field(ge=2)
     translation_prompts: int = Field(ge=1)
-    completion_prompts: int = Field(ge=1)
     reward_prompts: int = Field(ge=2)
     train_pairs: int = Field(ge=1)
     rloo_prompts: int = Field(ge=1)
+    weak_characters: int | None = Field(None, ge=20)  # of a weak answer, its first sentences up to here; None: all of it
     block: int = Field(16, ge=1)  # items generated or scored together and committed at once
 
 
@@ -73,7 +84,8 @@ class Profile(_Strict):
     models: Models
     sampling: Sampling
     budget: Budget
-    prompts: str | None = None  # JSONL file of English prompts to translate, in place of the seed set's `pool`
+    prompts: str | None = None  # source of English prompts to translate (a file, or a name of data.sources); None: the seed set
+    server: ServerLimits = ServerLimits()
     sft: Training
     reward: Training
     dpo: Training
@@ -120,7 +132,8 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     parent = values.pop("extends", None)
     values.setdefault("name", path.stem)
     if isinstance(values.get("prompts"), str):
-        values["prompts"] = str(path.parent.resolve() / values["prompts"])  # a relative file lies beside its profile
+        beside = path.parent.resolve() / values["prompts"]  # a relative file lies beside its profile
+        values["prompts"] = str(beside) if beside.suffix else values["prompts"]
     if parent not in (None, *NAMES) and (beside := path.parent.resolve() / str(parent)).exists():
         parent = beside
     return _merge(_read(str(parent), (*seen, name)), values) if parent else values

@@ -31,6 +31,15 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a model wrote, in `tokens` tokens (0: not known). `cut`: stopped by the token limit."""
+
+    text: str
+    cut: bool
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Completion:
     """One answer to one prompt. `role`: native | translated | policy. `cut`: stopped by the token limit."""
 
@@ -60,11 +69,20 @@ class Verdict:
 
 
 class Translator(Protocol):
-    def translate(self, texts: Sequence[Text], source: str, target: str) -> list[str]: ...
+    """`attempt` 0 is the best try, later ones use other random numbers. `fingerprint` covers all that decides the output."""
+
+    def fingerprint(self, source: str, target: str) -> str: ...
+
+    def translate(self, texts: Sequence[Text], source: str, target: str, attempt: int = 0) -> Sequence[Answer]: ...
 
 
 class Generator(Protocol):
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]: ...
+    """Answers prompts, each with its own seed; `name` is for people, `fingerprint` identifies the weights."""
+
+    name: str
+    fingerprint: str
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> Sequence[Answer]: ...
 
 
 class Reward(Protocol):

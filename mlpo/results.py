@@ -152,6 +152,7 @@ class Run:
         self._sources = inputs  # "04/completions" -> candidate run ids, best first
         self._used: dict[str, str] = {}
         self._payload: dict[str, Metric] = {}
+        self.timing: dict[str, float] = {}  # speeds measured on the way; not part of what must be the same again
         self._started = time.monotonic()
         self._store: Store | None = None
         self.folder = paths.writable(runs_folder("build") / run_id, "MLPO_BUILD")
@@ -193,9 +194,7 @@ class Run:
 
     def table(self, name: str, frame: pd.DataFrame) -> pd.DataFrame:
         """Write a table of this run as Parquet and return it."""
-        part = self.folder / f".{name}.part"
-        frame.to_parquet(part, index=False)
-        os.replace(part, self.folder / f"{name}.parquet")
+        paths.write_parquet(self.folder / f"{name}.parquet", frame)
         return frame
 
     def keep(self, name: str, folder: Path) -> Path:
@@ -228,7 +227,8 @@ class Run:
             inputs=sorted(f"{name}={run}" for name, run in self._used.items()),
             parameters=self.parameters,
             payload=dict(sorted(self._payload.items())),
-            timing={
+            timing=self.timing
+            | {
                 "seconds": round(time.monotonic() - self._started, 1),
                 "peak_memory_mb": peak_memory_mb(),
                 "finished": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -264,22 +264,10 @@ def record(run_ids: Sequence[str]) -> list[Path]:
     return copied
 
 
-CARD = """---
-base_model: google/gemma-3-270m
-library_name: peft
-license: gemma
----
-# Adapter `{name}` of the run `{run_id}`
-
-A LoRA adapter of the book "RLHF in many languages, reproduced", trained on {base}. Made for teaching; its
-answers are fluent, often wrong, and unchecked for safety. Data, settings, figures and environment: `manifest.json` of the run.
-
-A derivative of Gemma 3, modified by training: provided under and subject to the Gemma Terms of Use
-(https://ai.google.dev/gemma/terms), including its use restrictions.
-"""
-
-
 def write_card(folder: Path, run_id: str) -> None:
     """The card beside a recorded adapter: what it stands on, what it is for, its terms."""
-    base = "the packaged Gemma 3 270M (`pretrained`)" if run_id == "sft" else "`base` (`pretrained` with the adapter of `sft`)"
-    paths.write_atomically(folder / "README.md", CARD.format(name=folder.name, run_id=run_id, base=base))
+    base = "`base` (`pretrained` with the adapter of `sft`)"
+    if run_id in ("sft", "translator"):
+        base = "the packaged Gemma 3 270M (`pretrained`)"
+    card = (paths.PACKAGE / "cards" / "adapter.md").read_text(encoding="utf-8")
+    paths.write_atomically(folder / "README.md", card.format(name=folder.name, run_id=run_id, base=base))

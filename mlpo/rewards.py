@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,26 @@ import torch
 
 from mlpo.models import Loaded, load
 from mlpo.records import Prompt
+
+
+class FinalNumber:
+    """Reward (protocol) that can be verified: 1.0 where the last number of an answer is that of the reference, else 0.0."""
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
+        pairs = [(last_number(p.reference), last_number(text)) for p, text in zip(prompts, completions, strict=True)]
+        return [float(right is not None and right == given) for right, given in pairs]
+
+
+def last_number(text: str) -> float | None:
+    """The last number in a text, in digits of any script; a mark before exactly three last digits separates thousands."""
+    found = re.findall(r"[-−]?\d+(?:[.,٫٬]\d+)*", text)
+    if not found:
+        return None
+    sign, digits = found[-1][0] in "-−", found[-1].lstrip("-−")
+    parts = re.split(r"[.,٫٬]", digits)
+    thousands = len(parts) > 1 and len(parts[-1]) == 3
+    value = float("".join(parts)) if thousands or len(parts) == 1 else float(f"{''.join(parts[:-1])}.{parts[-1]}")
+    return -value if sign else value
 
 
 class RewardModel:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,17 +20,28 @@ from mlpo import paths
 from mlpo.errors import MlpoError
 from mlpo.models import digest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: `origin` beside each item
 T = TypeVar("T")
 
 
-def item_id(step: str, version: int, parents: Sequence[str], model: str = "", sampling: Any = None, seed: int = 0) -> str:
+class Item(str):
+    """The id of an item, which still knows what it is the hash of."""
+
+    origin: dict[str, Any]
+
+
+def item_id(step: str, version: int, parents: Sequence[str], model: str = "", sampling: Any = None, seed: int = 0) -> Item:
     """Identity of one item: SHA-256 of canonical JSON of step, its version, parents, model fingerprint, sampling, seed."""
-    return digest({"step": step, "version": version, "parents": list(parents), "model": model, "sampling": sampling, "seed": seed})
+    origin = {"step": step, "version": version, "parents": list(parents), "model": model, "sampling": sampling, "seed": seed}
+    item = Item(digest(origin))
+    item.origin = origin
+    return item
 
 
 class Store:
-    """Items by id: `step` says which step made it, `value` is JSON. Several readers and one writer (WAL)."""
+    """Items by id: `step` made it, `value` is what it made, `origin` from what (both JSON). Several processes may read and
+    write one file on one machine (WAL); shards on several machines write files of their own, which `absorb` brings together.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or paths.BUILD / "store.sqlite"
@@ -44,9 +57,24 @@ class Store:
                 "update mlpo, or set MLPO_BUILD to another folder."
             )
         self._db.execute("PRAGMA journal_mode=WAL")
-        with self._db:
+        with self._writing():
             self._db.execute("CREATE TABLE IF NOT EXISTS items (id TEXT PRIMARY KEY, step TEXT NOT NULL, value TEXT NOT NULL)")
+            if not any(column[1] == "origin" for column in self._db.execute("PRAGMA table_info(items)")):
+                self._db.execute("ALTER TABLE items ADD COLUMN origin TEXT NOT NULL DEFAULT '{}'")
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction: all of it is written or nothing."""
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+        except sqlite3.OperationalError as error:
+            raise MlpoError(
+                f"The store {self.path} cannot be written ({error}): free space on its disk, or wait until the other process that "
+                "writes it has finished; what it holds is safe, run again."
+            ) from None
 
     def get(self, ids: Sequence[str]) -> dict[str, Any]:
         """Values of those ids that are there."""
@@ -60,9 +88,23 @@ class Store:
 
     def put(self, step: str, values: Mapping[str, Any]) -> None:
         """Write one block in one transaction."""
-        rows = [(key, step, json.dumps(value, ensure_ascii=False)) for key, value in values.items()]
-        with self._db:
-            self._db.executemany("INSERT OR IGNORE INTO items VALUES (?, ?, ?)", rows)
+        text = lambda value: json.dumps(value, ensure_ascii=False)
+        rows = [(str(key), step, text(value), text(getattr(key, "origin", {}))) for key, value in values.items()]
+        with self._writing():
+            self._db.executemany("INSERT OR IGNORE INTO items (id, step, value, origin) VALUES (?, ?, ?, ?)", rows)
+
+    def origin(self, item: str) -> dict[str, Any]:
+        """What an item was made from: step, version, parents, model fingerprint, sampling, seed."""
+        row = self._db.execute("SELECT origin FROM items WHERE id = ?", [item]).fetchone()
+        return json.loads(row[0]) if row else {}
+
+    def absorb(self, other: Path) -> None:
+        """Take in what another store holds (of a shard, say)."""
+        Store(other).close()  # checks it and brings it to this version
+        self._db.execute("ATTACH ? AS other", [str(other)])
+        with self._writing():
+            self._db.execute("INSERT OR IGNORE INTO items SELECT id, step, value, origin FROM other.items")
+        self._db.execute("DETACH other")
 
     def count(self, step: str) -> int:
         return int(self._db.execute("SELECT count(*) FROM items WHERE step = ?", [step]).fetchone()[0])
@@ -71,20 +113,28 @@ class Store:
         self._db.close()
 
     def complete(
-        self, step: str, items: Mapping[str, T], compute: Callable[[list[str], list[T]], list[Any]], block: int
+        self,
+        step: str,
+        items: Mapping[str, T],
+        compute: Callable[[list[str], list[T]], list[Any]],
+        block: int,
+        order: Callable[[str], str] = lambda item: item,
     ) -> dict[str, Any]:
         """Values of all `items` (id -> input); `compute(ids, inputs) -> values` runs block by block on what is missing.
 
         Blocks are cut from the sorted list of all ids, whatever is done already, so that a rerun after a kill computes
-        the same blocks as an unbroken run.
+        the same blocks as an unbroken run. `order(id)`: what to sort by first.
         """
-        ids = sorted(items)
+        ids = sorted(items, key=lambda item: (order(item), item))
         done = self.get(ids)
         blocks = [ids[start : start + block] for start in range(0, len(ids), block)]
         todo = [missing for some in blocks if (missing := [key for key in some if key not in done])]
-        for some in tqdm(todo, desc=step, unit="block", disable=not todo):
+        started, tokens = time.monotonic(), 0
+        for some in (bar := tqdm(todo, desc=step, unit="block", disable=not todo)):
             values = compute(some, [items[key] for key in some])
-            fresh = dict(zip(some, values, strict=True))
-            self.put(step, fresh)
-            done |= fresh
+            if made := sum(value.get("tokens", 0) for value in values if isinstance(value, dict)):
+                tokens += made
+                bar.set_postfix_str(f"{tokens / (time.monotonic() - started):.0f} tokens/s")
+            self.put(step, dict(zip(some, values, strict=True)))
+            done |= self.get(some)  # what another process may have stored first stands
         return done

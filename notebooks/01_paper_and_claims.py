@@ -206,11 +206,11 @@
 #
 # | open point | what is known nearby | the book's choice |
 # |---|---|---|
-# | translator | unknown for this paper; a sibling and a replication used NLLB-200-3.3B ({cite:t}`nllb2022`) [P] | planned: NLLB of the size that the profile can carry; so far a language model with example translations (under `smoke` and `cpu` the packaged Gemma); quality measured by {term}`chrF` |
+# | translator | unknown for this paper; a sibling and a replication used NLLB-200-3.3B ({cite:t}`nllb2022`) [P] | NLLB of the size that the profile can carry; under `smoke` and `cpu` the packaged Gemma, tuned on the parallel split `sft`; quality measured by {term}`chrF` |
 # | chosen by role or by reward | unknown | both are made in chapter 06, chapter 07 trains on those by reward; the share of pairs in which the translated answer wins is always reported |
 # | prompt filters, sampling settings, which prompts go to which language | unknown | fields of the profile, kept with every run |
 # | accuracy of the reward model per language | unknown | measured for each language in chapter 05 |
-# | the five languages of ML-5 | unknown | English, Vietnamese, German, Turkish, Portuguese, all in Latin script; planned besides, a set with several scripts: English, Arabic, Chinese, Hindi, Russian |
+# | the five languages of ML-5 | unknown | English, Vietnamese, German, Turkish, Portuguese, all in Latin script; besides, as ML-5-scripts, English, Arabic, Chinese, Hindi and Russian |
 # | sizes of the mixtures | balanced sizes [I], see above | balanced; the budget is a parameter |
 # | learning rate, $\beta$, batch, $k$, steps | unknown; {cite:t}`ahmadian2024back` used $k$ of 2 and 4 and $\beta$ of 0.03 and 0.10, by data set [P] | fields of the profile; not tuned so far, and on the `dev` prompts only when they are |
 # | which checkpoint is reported | unknown; best reward on held-out prompts in {cite:t}`ahmadian2024back` [P] | planned: early stopping on `dev`; so far the last one |

@@ -138,7 +138,7 @@ asked = [
     Prompt(row.id, row.lang, "pool", "open", "", row.text)
     for row in chosen.head(budget.rloo_prompts).itertuples()
 ]
-reward = RewardModel.from_adapter(run.profile.models.base, run.input_dir("05/reward"))
+reward = RewardModel.from_adapter("base", run.input_dir("05/reward"))
 batch_size = samples * max(1, run.profile.rloo.batch // samples)
 config = run.profile.rloo.model_copy(update={"beta": beta, "batch": batch_size})
 pd.Series([p.lang for p in asked]).value_counts(sort=False)
@@ -250,24 +250,15 @@ dev = [
     for lang in run.languages
     for p in prompts.seed_prompts("dev", lang)[: budget.eval_prompts]
 ]
-answers = complete.run(
+answers = complete.table(
     run.store,
-    policy,
+    complete.LocalGenerator(policy),
     dev,
     run.profile.sampling,
-    role="policy",
     seed=seed,
-    block=budget.block,
+    block=run.profile.budget.block,
 )
-run.table(
-    "answers",
-    pd.DataFrame(
-        [
-            {"prompt_id": a.prompt_id, "lang": a.lang, "text": a.text, "cut": a.cut}
-            for a in answers
-        ]
-    ),
-)
+run.table("answers", answers)
 _ = run.save()
 
 # %% [markdown]

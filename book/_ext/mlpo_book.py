@@ -40,12 +40,15 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from mlpo import MlpoError, chapters, plots, profiles, results
+from mlpo.display import ENGLISH_COLUMNS
 
 logger = logging.getLogger(__name__)
 
 KINDS: tuple[tuple[str, results.Where], ...] = (("recorded", "recorded"), ("this build", "build"))
 NUM = re.compile(r"(?P<text>.*\S)\s*<(?P<key>[^<>]+)>")
-TEXT_COLUMN = re.compile(r"text.*|prompt|answer|chosen|rejected|translation|source|reference")
+TEXT_COLUMN = re.compile(
+    r"text.*|prompt|answer|chosen|rejected|translation|source|reference|native|translated|policy|candidate|.*back-translation"
+)
 
 
 # Roles and directives -------------------------------------------------------------------------------------
@@ -163,6 +166,8 @@ class RunTable(BookDirective):
             return show(value)
         named = next((name for name in (f"{column}_lang", "lang") if name in frame.columns), None)
         lang = "" if named is None else str(frame[named].iloc[row])
+        if column in ENGLISH_COLUMNS:
+            lang = "en"
         return nodes.paragraph("", "", foreign(show(value), lang))
 
 

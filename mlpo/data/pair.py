@@ -12,8 +12,8 @@ from mlpo.errors import MlpoError
 from mlpo.models import digest
 from mlpo.records import Completion, Prompt
 
-STEP_VERSION = 1
-Rule = Literal["role", "reward", "random"]
+STEP_VERSION = 2
+Rule = Literal["role", "reward", "best_random", "random"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Pair:
     prompt_id: str
     lang: str
     rule: str
+    chosen_id: str
+    rejected_id: str
     prompt: str
     chosen: str
     rejected: str
@@ -34,10 +36,17 @@ class Pair:
 
 
 def make(
-    prompts: Sequence[Prompt], completions: Sequence[Completion], rewards: Sequence[float], rule: Rule, seed: int = 0
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    rewards: Sequence[float],
+    rule: Rule,
+    seed: int = 0,
+    margin: float | None = None,
 ) -> list[Pair]:
     """At most one pair a prompt and language. `role`: native over translated; `reward`: highest over lowest reward;
-    `random`: two completions in random order (the control). Prompts without two different completions give none.
+    `best_random`: highest over any other; `random`: two completions in random order (the control). With `margin`, only pairs
+    whose rewards differ by at least as much, either way. Prompts without two different completions give none. Where the rewards
+    come from `rewards.FinalNumber` (1 right, 0 wrong), `reward` with margin 1 sets right answers against wrong ones.
 
     Raises MlpoError where completions belong to a prompt that is not among `prompts`.
     """
@@ -50,14 +59,13 @@ def make(
             raise MlpoError(f"A completion answers prompt {prompt_id!r} in {lang!r}, which is not among the prompts given.")
         if both := _choose(list(group), rule, seed):
             (chosen, r_chosen), (rejected, r_rejected) = both
+            if margin is not None and abs(r_chosen - r_rejected) < margin:
+                continue
             texts = [prompt.text, chosen.text, rejected.text]
-            identity = digest({"step": "pair", "version": STEP_VERSION, "sides": [chosen.id, rejected.id], "texts": texts})
-            pairs.append(
-                Pair(
-                    identity, prompt_id, lang, rule, prompt.text, chosen.text, rejected.text, chosen.role, rejected.role,
-                    r_chosen, r_rejected,
-                )
-            )  # fmt: skip
+            sides_of = [prompt_id, lang, chosen.id, rejected.id]
+            identity = digest({"step": "pair", "version": STEP_VERSION, "sides": sides_of, "texts": texts})
+            sides = (prompt.text, chosen.text, rejected.text, chosen.role, rejected.role, r_chosen, r_rejected)
+            pairs.append(Pair(identity, prompt_id, lang, rule, chosen.id, rejected.id, *sides))
     return pairs
 
 
@@ -69,8 +77,11 @@ def _choose(
         native = [row for row in group if row[0].role == "native"]
         translated = [row for row in group if row[0].role == "translated"]
         best, worst = (native[0], translated[0]) if native and translated else (None, None)
-    elif rule == "reward":
+    elif rule in ("reward", "best_random"):
         best, worst = max(group, key=lambda row: row[1]), min(group, key=lambda row: row[1])
+        others = [row for row in group if row[0].text != best[0].text]
+        if rule == "best_random" and others:
+            worst = random.Random(f"{seed}/{group[0][0].id}").choice(others)
     else:
         best, worst = random.Random(f"{seed}/{group[0][0].id}").sample(group, 2) if len(group) > 1 else (None, None)
     if best is None or worst is None or best[0].text == worst[0].text or not worst[0].text or not best[0].text:

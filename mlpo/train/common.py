@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from mlpo import paths
 from mlpo.errors import MlpoError
-from mlpo.models import compute_dtype
+from mlpo.models import compute_dtype, digest, fingerprint
 from mlpo.profiles import Training
 
 
@@ -52,7 +52,7 @@ def arguments(config: Training, seed: int, micro_batch: int) -> dict[str, Any]:
         "gradient_accumulation_steps": config.batch // micro_batch,
         "learning_rate": config.learning_rate,
         "num_train_epochs": config.epochs,
-        "lr_scheduler_type": "constant_with_warmup",
+        "lr_scheduler_type": "linear" if config.decay else "constant_with_warmup",
         "warmup_steps": config.warmup_steps,
         "bf16": compute_dtype() == torch.bfloat16,
         "use_cpu": not torch.cuda.is_available(),
@@ -66,6 +66,26 @@ def arguments(config: Training, seed: int, micro_batch: int) -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
+
+
+def identity(step: str, version: int, model: str, config: Training, seed: int, **more: Any) -> str:
+    """Id of a training: the hash of all that decides its outcome."""
+    parts = {"step": step, "version": version, "model": fingerprint(model), "config": config.model_dump(), "seed": seed}
+    return digest(parts | more)
+
+
+def completion_loss(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Negative log-likelihood of the tokens whose label is not -100, summed, in nats; shape ().
+
+    The same number as TRL's loss. On a CPU TRL multiplies every position, prompt and padding too, with the matrix of the
+    vocabulary, which in a small model with a large vocabulary is most of the work; here only the answers' positions are.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hidden = causal.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
+    targets = inputs["labels"][:, 1:]
+    mask = targets != -100
+    logits = causal.lm_head(hidden[:, :-1][mask])
+    return torch.nn.functional.cross_entropy(logits.float(), targets[mask], reduction="sum")
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -12,7 +12,7 @@ from trl import DPOConfig, DPOTrainer
 
 from mlpo.data.pair import Pair, to_trl
 from mlpo.errors import MlpoError
-from mlpo.models import digest, fingerprint, load
+from mlpo.models import digest, load
 from mlpo.profiles import Training
 from mlpo.train import common
 
@@ -51,15 +51,5 @@ def train(pairs: Sequence[Pair], config: Training, seed: int = 0, model: str = "
     """Train a policy's adapter on preference pairs. Raises MlpoError where there are none."""
     if not pairs:
         raise MlpoError("DPO needs at least one preference pair: make a larger mixture (chapter 06).")
-    identity = digest(
-        {
-            "step": "dpo",
-            "version": STEP_VERSION,
-            "model": fingerprint(model),
-            "four_bit": four_bit,
-            "pairs": digest(to_trl(pairs)),
-            "config": config.model_dump(),
-            "seed": seed,
-        }
-    )
+    identity = common.identity("dpo", STEP_VERSION, model, config, seed, four_bit=four_bit, pairs=digest(to_trl(pairs)))
     return common.run(identity, lambda folder: make_trainer(pairs, config, folder, seed, model, four_bit))

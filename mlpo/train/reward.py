@@ -10,7 +10,7 @@ from datasets import Dataset
 from trl import RewardConfig, RewardTrainer
 
 from mlpo.corruptions import KINDS, corrupt
-from mlpo.models import digest, fingerprint, load
+from mlpo.models import digest, load
 from mlpo.profiles import Training
 from mlpo.records import Completion, Prompt
 from mlpo.train import common
@@ -47,16 +47,7 @@ def known_pairs(prompts: Sequence[Prompt], weak: Sequence[Completion] = (), kind
 
 def train(pairs: Sequence[KnownPair], config: Training, seed: int = 0, model: str = "base") -> common.Trained:
     """Train a LoRA adapter and a one-output head so that chosen scores above rejected."""
-    identity = digest(
-        {
-            "step": "reward",
-            "version": STEP_VERSION,
-            "model": fingerprint(model),
-            "pairs": digest([asdict(pair) for pair in pairs]),
-            "config": config.model_dump(),
-            "seed": seed,
-        }
-    )
+    identity = common.identity("reward", STEP_VERSION, model, config, seed, pairs=digest([asdict(pair) for pair in pairs]))
     rows = [
         {
             "prompt": [{"role": "user", "content": pair.prompt}],

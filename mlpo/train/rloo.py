@@ -11,7 +11,7 @@ from datasets import Dataset
 from trl import RLOOConfig, RLOOTrainer
 
 from mlpo.errors import MlpoError
-from mlpo.models import digest, fingerprint, load
+from mlpo.models import digest, load
 from mlpo.profiles import Sampling, Training
 from mlpo.records import Prompt
 from mlpo.rewards import RewardModel
@@ -82,19 +82,9 @@ def train(
     """
     if config.batch % samples:
         raise MlpoError(f"An RLOO batch of {config.batch} cannot hold whole groups of k = {samples}: make it a multiple.")
-    identity = digest(
-        {
-            "step": "rloo",
-            "version": STEP_VERSION,
-            "model": fingerprint(model),
-            "reward": reward.loaded.fingerprint,
-            "prompts": [[p.id, p.lang, digest(p.text)] for p in prompts],
-            "config": config.model_dump(),
-            "sampling": sampling.model_dump(),
-            "samples": samples,
-            "seed": seed,
-        }
-    )
+    drawn = {"sampling": sampling.model_dump(), "samples": samples, "reward": reward.loaded.fingerprint}
+    asked = [[p.id, p.lang, digest(p.text)] for p in prompts]
+    identity = common.identity("rloo", STEP_VERSION, model, config, seed, prompts=asked, **drawn)
 
     make = lambda folder: make_trainer(prompts, reward, config, sampling, samples, folder, seed, model)
     return common.run(identity, make)

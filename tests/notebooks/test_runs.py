@@ -12,7 +12,6 @@ from conftest import mlpo
 from mlpo import chapters, paths
 
 NAMES = chapters.names()
-ROW = {"id": "1", "lang": "en", "split": "pool", "task": "open", "category": "x"}
 
 
 def _manifest(build, run_id):
@@ -77,7 +76,6 @@ def test_a_changed_helper_makes_a_chapter_stale_and_the_reason_is_said(monkeypat
         (["run", "07", "-p", "beta"], "is not name=value"),
         (["run", "07", "--profile", "nowhere.yaml"], "Unknown profile 'nowhere.yaml'"),
         (["book", "--profile", "huge"], "Unknown profile 'huge'"),
-        (["train", "ppo"], "Unknown stage 'ppo'"),
         (["record", "99_nothing-cpu"], "is not in this build"),
     ],
 )
@@ -122,24 +120,15 @@ def test_a_chapter_starts_from_recorded_inputs_without_another_having_run(tmp_pa
     assert [entry.split("=")[1].split(":")[0] for entry in inputs] == ["04_completions-cpu", "05_reward_model-cpu"]
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "is empty: it needs at least one row"),
-        (b"\xff\xfe", "not valid UTF-8"),
-        (
-            json.dumps({**ROW, "text": "Kar neden beyaz görünür, oysa buz saydamdır ve ikisi de sudur?"}).encode(),
-            "not in the language",
-        ),
-    ],
-)
-def test_a_bad_prompt_file_of_the_users_stops_the_chapter_with_one_sentence(tmp_path, content, said):
-    (tmp_path / "prompts.jsonl").write_bytes(content)
+def test_a_bad_prompt_file_of_the_users_stops_the_chapter_with_one_sentence(tmp_path):
+    row = {"id": "1", "text": "Kar neden beyaz görünür, oysa buz saydamdır ve ikisi de sudur?"}
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(row))
     mine = tmp_path / "mine.yaml"
     mine.write_text(f"extends: smoke\nprompts: {tmp_path / 'prompts.jsonl'}\n")
     done = mlpo("run", "03", "--profile", str(mine), build=tmp_path / "build")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert "Nothing is left of" in done.stderr
+    assert "'not English': 1" in done.stderr
     assert "Traceback" not in done.stderr
 
 

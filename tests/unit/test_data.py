@@ -2,126 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from types import SimpleNamespace
-
 import pytest
 
-from mlpo import MlpoError, languages, paths, profiles
+from mlpo import MlpoError
 from mlpo.corruptions import KINDS, corrupt
-from mlpo.data import mix, pair, prompts, translate
-from mlpo.profiles import Sampling
-from mlpo.records import Completion, Prompt, Text
-from mlpo.store import Store
-
-SPLITS = {"sft": 12, "rm": 8, "pref": 8, "dev": 12}
-CODES = profiles.load("cpu").languages
-
-
-def all_rows(lang: str) -> list[Prompt]:
-    return [p for split in SPLITS for p in prompts.seed_prompts(split, lang)]
-
-
-@pytest.mark.parametrize("lang", CODES)
-def test_every_language_has_every_id_once_in_its_split(lang):
-    assert {split: len(prompts.seed_prompts(split, lang)) for split in SPLITS} == SPLITS
-    english = {p.id: (p.split, p.category) for p in all_rows("en")}
-    assert {p.id: (p.split, p.category) for p in all_rows(lang)} == english
-
-
-@pytest.mark.parametrize("lang", CODES)
-def test_rows_are_in_their_language_script_and_bounds(lang):
-    rows = all_rows(lang)
-    found = languages.identify([f"{p.text} {p.reference}" for p in rows])
-    assert [p.id for p, code in zip(rows, found, strict=True) if code != lang] == []
-    assert all(languages.script_share(p.text + p.reference, lang) > 0.9 for p in rows)
-    assert all(p.text and p.reference and "\n" not in p.text + p.reference for p in rows)
-    assert len({p.reference for p in rows}) == len(rows)
-
-
-def test_no_prompt_stands_in_two_splits_or_in_the_pool():
-    texts = [p.text.lower() for p in all_rows("en")] + [p.text.lower() for p in prompts.seed_prompts("pool", "en")]
-    assert len(set(texts)) == len(texts) == sum(SPLITS.values()) + 24
-
-    def grams(text: str) -> set[str]:
-        return {text[i : i + 5] for i in range(len(text) - 4)}
-
-    near = [(a, b) for i, a in enumerate(texts) for b in texts[:i] if len(grams(a) & grams(b)) / len(grams(a) | grams(b)) > 0.5]
-    assert near == []
-
-
-def test_the_test_split_stays_unread():
-    assert not (paths.RESULTS / "plan.yaml").exists()
-    with pytest.raises(MlpoError, match="stays unread"):
-        prompts.seed_prompts("test", "en")
+from mlpo.data import complete, mix, pair, prompts
+from mlpo.languages import LANGUAGES
+from mlpo.records import Completion, Prompt
+from mlpo.rewards import FinalNumber, last_number
 
 
 def test_asking_for_what_is_not_there():
-    with pytest.raises(MlpoError, match=r"no prompts in 'ja' yet: it has ar, de"):
-        prompts.seed_prompts("dev", "ja")
     with pytest.raises(MlpoError, match="Unknown split 'train'"):
         prompts.seed_prompts("train", "en")
     with pytest.raises(MlpoError, match="Unknown language 'xx'"):
         prompts.seed_prompts("dev", "xx")
-
-
-GOOD = {"id": "1", "lang": "tr", "split": "dev", "task": "open", "category": "x", "text": "Gökyüzü neden mavi görünür?"}
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "is empty"),
-        (b"\n\n", "is empty"),
-        (b"{", "line 1: not a JSON object"),
-        (b"[1]", "line 1: not a JSON object"),
-        (json.dumps({**GOOD, "text": ""}).encode(), "line 1, text: String should have at least 1 character"),
-        (json.dumps({k: v for k, v in GOOD.items() if k != "id"}).encode(), "line 1, id: Field required"),
-        (json.dumps({**GOOD, "lang": "xx"}).encode(), "Unknown language 'xx'"),
-        (json.dumps({**GOOD, "lang": "hi"}).encode(), "line 1: the text of '1' is not in the script of 'hi'"),
-        (
-            json.dumps({**GOOD, "lang": "en", "reference": "Çünkü hava mavi ışığı saçar."}).encode(),
-            "language they name, first 1 ('en')",
-        ),
-        ((json.dumps(GOOD) + "\n" + json.dumps(GOOD)).encode(), "line 2: the id '1' stands twice"),
-        (json.dumps(GOOD, ensure_ascii=False).encode("iso-8859-9"), "not valid UTF-8"),
-    ],
-)
-def test_a_bad_prompt_file_is_refused_with_its_line(tmp_path, content, said):
-    path = tmp_path / "prompts.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(MlpoError) as error:
-        prompts.read_jsonl(path)
-    assert said in str(error.value)
-    assert path.read_bytes() == content
-
-
-def test_short_prompts_and_sums_are_not_taken_for_another_language(tmp_path):
-    path = tmp_path / "prompts.jsonl"
-    texts = ["Explain DNA.", "hello", "2 + 2 = ?", "Is Pluto a planet?"]
-    rows = [{**GOOD, "id": str(i), "lang": "en", "text": text} for i, text in enumerate(texts)]
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    assert [p.text for p in prompts.read_jsonl(path)] == texts
-
-
-def test_equal_texts_each_get_their_translation(tmp_path):
-    class Upper:
-        sampling, loaded = Sampling(), SimpleNamespace(fingerprint="x")
-
-        def shots(self, source, target):
-            return ""
-
-        def translate(self, texts, source, target):
-            return [text.text.upper() for text in texts]
-
-    same = [Text("a", "Yes."), Text("b", "Yes."), Text("c", "No.")]
-    assert translate.run(Store(tmp_path / "s.sqlite"), Upper(), same, "de", 2) == {"a": "YES.", "b": "YES.", "c": "NO."}
-
-
-def test_a_good_prompt_file_is_read_with_bom_and_crlf(tmp_path):
-    path = tmp_path / "prompts.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD, ensure_ascii=False).encode() + b"\r\n")
-    assert prompts.read_jsonl(path)[0].text == GOOD["text"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,22 +53,128 @@ def test_equal_sides_make_no_pair():
     assert pair.make(asked, same, rewards, "reward") == []
 
 
+def test_a_margin_keeps_only_clear_pairs_and_best_random_keeps_the_best():
+    asked, rows, rewards = _completions()
+    wide = pair.make(asked, rows, rewards, "reward", margin=1.5)
+    assert {p.lang for p in wide} == {"tr"}  # 2.0 over 0.0; in English only 1.0 over 0.0
+    some = pair.make(asked, rows, rewards, "best_random")
+    assert {(p.lang, p.chosen_role) for p in some} == {("en", "native"), ("tr", "translated")}
+    assert len({p.rejected_role for p in some if p.lang == "en"}) == 2
+
+
+def test_a_margin_leaves_the_random_control_random():
+    asked, rows, rewards = _completions()
+    control = pair.make(asked, rows, rewards, "random", margin=0.1)
+    signs = {p.chosen_reward > p.rejected_reward for p in control}
+    assert signs == {True, False}
+    assert all(abs(p.chosen_reward - p.rejected_reward) >= 0.1 for p in control)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It is 7.", 7),
+        ("-5", -5),
+        ("1,234 pears", 1234),
+        ("2,5 kg", 2.5),
+        ("12,00", 12),
+        ("٣٫٥", 3.5),
+        ("= 1.000.000", 1e6),
+        ("none", None),
+    ],
+)
+def test_the_last_number_of_a_text(text, value):
+    assert last_number(text) == value
+
+
+def test_right_answers_stand_over_wrong_ones():
+    asked = [Prompt("g", lang, "pool", "open", "math", "2 + 3?", "2 + 3 = 5\n= 5") for lang in ("en", "fa")]
+    texts = {"en": ["It is 6.", "So 5.", "The answer is 1,005"], "fa": ["پاسخ ۶ است", "پاسخ ۵ است", "نمی‌دانم"]}
+    rows = [Completion(f"{lang}{i}", "g", lang, "policy", text) for lang in texts for i, text in enumerate(texts[lang])]
+    by_lang = {p.lang: p for p in asked}
+    right = FinalNumber().score([by_lang[c.lang] for c in rows], [c.text for c in rows])
+    assert right == [0, 1, 0, 0, 1, 0]
+    pairs = pair.make(asked, rows, right, "reward", margin=1)
+    assert {p.lang: p.chosen for p in pairs} == {"en": "So 5.", "fa": "پاسخ ۵ است"}
+    assert pair.make(asked[:1], rows[:1], right[:1], "reward", margin=1) == []
+
+
+def spec(name: str, total: int, **given) -> mix.Spec:
+    return mix.Spec(name=name, languages=mix.MIXTURES[name], total=total, **given)
+
+
 def test_mixtures_share_a_total_equally_and_nest():
     asked, rows, rewards = _completions()
     pairs = pair.make(asked, rows, rewards, "reward")
-    small = mix.make(pairs, "ML-23", 4, ["en", "tr"], "smoke")
-    large = mix.make(pairs, "ML-23", 10, ["en", "tr"], "smoke")
+    small = mix.make(pairs, spec("ML-23", 4), ["en", "tr"], "smoke")
+    large = mix.make(pairs, spec("ML-23", 10), ["en", "tr"], "smoke")
     assert small.name == "ML-23 & smoke"
     assert [p.lang for p in small.pairs] == ["en", "en", "tr", "tr"]
     assert {p.id for p in small.pairs} < {p.id for p in large.pairs}
-    assert {p.id for p in mix.make(pairs, "EN-1", 2, ["en", "tr"], "smoke").pairs} <= {p.id for p in large.pairs}
+    assert {p.id for p in mix.make(pairs, spec("EN-1", 2), ["en", "tr"], "smoke").pairs} <= {p.id for p in large.pairs}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"total": 10}, {"en": 4, "tr": 3, "hi": 3}),
+        ({"total": 12, "allocation": "proportional"}, {"en": 8, "tr": 3, "hi": 1}),
+        ({"total": 12, "allocation": "temperature", "temperature": 2}, {"en": 6, "tr": 4, "hi": 2}),
+        ({"total": 12, "allocation": "temperature", "temperature": 1000}, {"en": 4, "tr": 4, "hi": 4}),
+        ({"per_language": 5}, {"en": 5, "tr": 5, "hi": 5}),
+    ],
+)
+def test_allocations(given, expected):
+    wanted = mix.Spec(name="x", languages=("en", "tr", "hi"), **given)
+    assert mix.shares(wanted, ("en", "tr", "hi"), {"en": 80, "tr": 30, "hi": 10}) == expected
+
+
+def test_what_mixtures_need():
+    need = mix.needed(["EN-1", "ML-5", "ML-23"], 46, list(LANGUAGES))
+    assert (need["en"], need["vi"], need["pt"], need["el"]) == (46, 9, 9, 2)
+    assert mix.needed(["ML-23"], 6, ["en", "tr", "hi"]) == {"en": 2, "tr": 2, "hi": 2}
+
+
+def test_a_spec_from_a_file(tmp_path):
+    path = tmp_path / "two.yaml"
+    path.write_text("languages: [en, tr]\nper_language: 3\n")
+    assert mix.read_spec(str(path), 99) == mix.Spec(name="two", languages=("en", "tr"), per_language=3)
+    assert mix.read_spec("ML-5", 10).total == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("languages: [en]\n", "budget: give either total or per_language"),
+        ("languages: []\ntotal: 3\n", "languages: "),
+        ("languages: [en]\ntotal: 0\n", "total: Input should be greater"),
+        ("languages: [en]\ntotal: 3\nallocation: fair\n", "allocation: Input should be 'equal'"),
+        ("languages: [en]\ntotals: 3\n", "totals: Extra inputs"),
+        ("languages: [xx]\ntotal: 3\n", "Unknown language 'xx'"),
+        ("name: ../..\nlanguages: [en]\ntotal: 3\n", "name: String should match pattern"),
+        ("- en", "not a YAML mapping"),
+        ("[", "not a YAML mapping"),
+    ],
+)
+def test_a_bad_spec_names_what_is_wrong(tmp_path, text, said):
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(MlpoError) as error:
+        mix.read_spec(str(tmp_path / "m.yaml"), 5)
+    assert said in str(error.value)
+
+
+def test_an_unknown_mixture_lists_the_known():
+    with pytest.raises(MlpoError, match="Unknown mixture 'ML-6': choose EN-1, ML-5, ML-5-scripts, ML-23"):
+        mix.read_spec("ML-6", 5)
 
 
 def test_an_impossible_budget_says_who_lacks_how_many():
     asked, rows, rewards = _completions()
     pairs = pair.make(asked, rows, rewards, "reward")
     with pytest.raises(MlpoError, match="'EN-1' with 9 pairs is impossible: en lacks 3"):
-        mix.make(pairs, "EN-1", 9, ["en", "tr"], "smoke")
+        mix.make(pairs, spec("EN-1", 9), ["en", "tr"], "smoke")
+    with pytest.raises(MlpoError, match="'ML-5 & smoke' with 16 pairs is impossible: en lacks 2, tr lacks 2"):
+        mix.make(pairs, spec("ML-5", 16), ["en", "tr"], "smoke")
 
 
 def test_pairs_in_trl_form_are_what_trl_reads():
@@ -181,3 +182,11 @@ def test_pairs_in_trl_form_are_what_trl_reads():
     row = pair.to_trl(pair.make(asked, rows, rewards, "role"))[0]
     assert row["prompt"] == [{"role": "user", "content": "question 0"}]
     assert row["chosen"][0]["role"] == row["rejected"][0]["role"] == "assistant"
+
+
+def test_a_weak_answer_is_cut_at_whole_sentences():
+    text = "Bread rises.  It needs 1. flour and 2. yeast!\nThen wait for an hour. And th"
+    assert complete.whole_sentences(text) == "Bread rises. It needs 1. flour and 2. yeast! Then wait for an hour."
+    assert complete.whole_sentences(text, 50) == "Bread rises. It needs 1. flour and 2. yeast!"
+    assert complete.whole_sentences(text, 5) == "Bread rises."
+    assert complete.whole_sentences("no end at all", 5) == "no end at all"

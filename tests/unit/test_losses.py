@@ -9,7 +9,7 @@ import torch
 
 from mlpo import MlpoError, profiles
 from mlpo.data.pair import Pair
-from mlpo.profiles import Sampling
+from mlpo.profiles import Sampling, Training
 from mlpo.records import Prompt
 from mlpo.train import dpo, rloo
 
@@ -40,7 +40,8 @@ def _pairs() -> list[Pair]:
         ("Name a fruit.", "An apple is a fruit that grows on trees.", "Fruit fruit fruit."),
         ("Bir meyve söyle.", "Elma ağaçta yetişen bir meyvedir.", "The apple."),
     ]
-    return [Pair(str(i), str(i), "en", "role", p, c, r, "native", "translated", 1.0, 0.0) for i, (p, c, r) in enumerate(rows)]
+    sides = ("native", "translated", 1.0, 0.0)
+    return [Pair(str(i), str(i), "en", "role", f"c{i}", f"r{i}", p, c, r, *sides) for i, (p, c, r) in enumerate(rows)]
 
 
 def _shake(model: torch.nn.Module) -> None:
@@ -132,3 +133,43 @@ def test_qlora_trains_on_four_bit_weights_and_leaves_them_as_they_are(tmp_path):
     after = dict(trainer.model.named_parameters())
     assert all(torch.equal(after[n], w) for n, w in frozen.items())
     assert any(not torch.equal(after[n], w) for n, w in before.items())
+
+
+def test_the_faster_sft_loss_is_trls(base, tmp_path):
+    """Same loss and same gradient as the stock trainer on the same batch, prompts and padding masked."""
+    from datasets import Dataset
+    from transformers import Gemma3TextConfig
+    from transformers.models.gemma3 import Gemma3ForCausalLM
+    from trl import SFTConfig
+
+    from mlpo.train import common, sft
+
+    rows = [("Why?", "Because it rains."), ("Name three fruits that grow on trees.", "Apples, pears and plums."), ("Hi", "Hello!")]
+    data = [{"prompt": [{"role": "user", "content": a}], "completion": [{"role": "assistant", "content": b}]} for a, b in rows]
+    config = Training(learning_rate=1e-3, batch=3, lora_rank=2)
+    losses, gradients = [], []
+    for trainer in (sft.StockTrainer, sft.SFTTrainer):
+        torch.manual_seed(0)
+        shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16}
+        tiny = Gemma3ForCausalLM(Gemma3TextConfig(**shape, num_key_value_heads=1, vocab_size=len(base.tokenizer)))
+        arguments = common.arguments(config, 0, 3) | {"save_strategy": "no"}
+        made = trainer(
+            model=tiny,
+            args=SFTConfig(output_dir=str(tmp_path), max_length=64, **arguments),
+            train_dataset=Dataset.from_list(data),
+            processing_class=base.tokenizer,
+            peft_config=common.lora(config),
+        )
+        for name, weight in made.model.named_parameters():
+            if "lora_B" in name:
+                torch.manual_seed(1)
+                weight.data = torch.randn_like(weight) * 0.1
+        batch = made._prepare_inputs(next(iter(made.get_train_dataloader())))
+        items = (batch["labels"][:, 1:] != -100).sum()
+        loss = made.compute_loss(made.model, dict(batch), num_items_in_batch=items)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.cat([w.grad.flatten() for w in made.model.parameters() if w.grad is not None]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert torch.allclose(gradients[1], gradients[0], rtol=1e-4, atol=1e-7)
+    assert gradients[0].abs().max() > 0

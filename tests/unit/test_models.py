@@ -9,11 +9,9 @@ import sys
 import time
 
 import pytest
-import torch
 
 from mlpo import MlpoError, models, paths
-from mlpo.profiles import Sampling
-from mlpo.sample import chat, choose, sample
+from mlpo.sample import chat
 
 
 def test_weights_are_found_by_checksum_and_the_error_says_what_to_do(monkeypatch, tmp_path):
@@ -90,6 +88,13 @@ def test_an_unreachable_hub_model_is_one_sentence(monkeypatch):
         models.load("no-one/no-model")
 
 
+def test_a_revision_stands_behind_the_name(tmp_path):
+    assert models.split_revision("org/model@v1.2") == ("org/model", "v1.2")
+    assert models.split_revision("org/model") == ("org/model", None)
+    (tmp_path / "my@model").mkdir()
+    assert models.split_revision(str(tmp_path / "my@model")) == (str(tmp_path / "my@model"), None)
+
+
 def test_the_chat_template_is_gemmas(base):
     tokenizer = base.tokenizer
     assert chat(tokenizer, "Hi ") == "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n"
@@ -98,46 +103,3 @@ def test_the_chat_template_is_gemmas(base):
     assert folded == "<bos><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n"
     assert tokenizer.eos_token == "<end_of_turn>"
     assert tokenizer.pad_token != tokenizer.eos_token
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-def test_greedy_samples_equal_generate(base, rows):
-    texts = ["Why is snow white?", "Kar neden beyazdır?", "Name three fruits and say which of them grows on a tree."][:rows]
-    prompts = [chat(base.tokenizer, text) for text in texts]
-    ours = sample(base, prompts, Sampling(temperature=0, max_new_tokens=16), [0] * rows)
-    encoded = base.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
-    stock = base.model.generate(**encoded, max_new_tokens=16, do_sample=False)[:, encoded["input_ids"].shape[1] :]
-    assert all(row.tokens == other[: len(row.tokens)] for row, other in zip(ours, stock.tolist(), strict=True))
-
-
-def test_a_rows_samples_depend_on_its_seed_and_not_on_its_neighbours(base):
-    prompt, other = chat(base.tokenizer, "Name a colour."), chat(base.tokenizer, "Bir renk söyle ve nedenini açıkla.")
-    sampling = Sampling(max_new_tokens=8)
-    alone = sample(base, [prompt], sampling, [5])[0]
-    together = sample(base, [prompt, prompt, other], sampling, [5, 6, 5])
-    assert together[0].tokens == alone.tokens
-    assert together[1].tokens != alone.tokens
-
-
-def test_a_shared_prefix_gives_the_tokens_of_the_whole_text(base):
-    head, tails = "English: sun\nGerman: Sonne\n\nEnglish:", [" moon\nGerman:", " a small green tree\nGerman:"]
-    sampling = Sampling(temperature=0, max_new_tokens=6)
-    split = sample(base, tails, sampling, [0, 0], prefix=head)
-    whole = sample(base, [f"{base.tokenizer.bos_token}{head}{tail}" for tail in tails], sampling, [0, 0])
-    assert [row.tokens for row in split] == [row.tokens for row in whole]
-
-
-def test_nucleus_sampling_is_exact_also_where_the_first_candidates_do_not_hold_the_mass():
-    logits = torch.zeros(1, 5000)  # flat: 512 candidates hold a tenth of the mass
-    chosen = {int(choose(logits, Sampling(top_p=0.95), torch.tensor([u]))) for u in torch.linspace(0, 0.999, 200)}
-    assert len(chosen) > 190
-    peaked = torch.tensor([[3.0, 2.0, 1.0, -9.0]])
-    share = peaked.softmax(-1)[0]
-    drawn = [int(choose(peaked, Sampling(temperature=1, top_p=0.95), torch.tensor([u]))) for u in torch.linspace(0, 0.9999, 4000)]
-    assert drawn.count(0) / 4000 == pytest.approx(float(share[0] / share[:3].sum()), abs=0.01)
-    assert 3 not in drawn
-
-
-def test_an_empty_prompt_is_refused(base):
-    with pytest.raises(MlpoError, match="is empty"):
-        sample(base, [""], Sampling(max_new_tokens=2), [0])
