@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import HTML
 
-ENGLISH_COLUMNS = ("source", "back-translation", "English")
+ENGLISH_COLUMNS = ("source", "back-translation", "English", "side")
 HARMLESS = "\n\u200c\u200d"  # Persian and Hindi spell with the joiners
 
 

@@ -120,19 +120,10 @@ samples["answer"] = [row.text for row in said]
 
 # %%
 translator = translate.make(run.profile.models.translator, run.profile.server)
-
-
-def back_to_english(texts, codes) -> list[str]:
-    """The translator's own reading of `texts`: a help for the eye, no more."""
-    wanted = [(text, lang, "en") for text, lang in zip(texts, codes, strict=True)]
-    done = translate.run(run.store, translator, wanted, budget.block)
-    return [
-        made.text if lang != "en" else ""
-        for made, lang in zip(done, codes, strict=True)
-    ]
-
-
-samples["back-translation"] = back_to_english(samples.answer, samples.lang)
+back = lambda some, langs: translate.to_english(
+    run.store, translator, some, langs, budget.block
+)
+samples["back-translation"] = back(samples.answer, samples.lang)
 print(first.text)
 show_texts(samples)
 
@@ -307,7 +298,7 @@ wide = (
     .loc[scripts]
     .reset_index()
 )
-wide["back-translation"] = back_to_english(wide.policy, wide.lang)
+wide["back-translation"] = back(wide.policy, wide.lang)
 side = wide[["lang", "native", "translated", "policy", "back-translation"]]
 run.table("side_by_side", side)
 print(asked[0].text)

@@ -43,7 +43,7 @@ inputs: str = "recorded"  # recorded | build; where completions and reward come 
 import pandas as pd
 
 from mlpo import MlpoError, chapters, plots
-from mlpo.data import mix, pair, prompts, score
+from mlpo.data import mix, pair, prompts, score, translate
 from mlpo.display import show_texts
 from mlpo.evaluate import stats
 from mlpo.records import Completion
@@ -212,7 +212,7 @@ lengths.round(0)
 #
 # And the reward model has its own taste. In a share of {num}`0.27 [0.20, 0.35], n = 194 <06_pairs_and_mixtures-cpu/native_chosen>` of the reward pairs the native answer is chosen; of four answers one in four would be by
 # chance. Trained on spoiled references, it was never told that a reference is better than fluent nonsense. Some pairs in which the native answer was not chosen,
-# beside the English prompt:
+# beside the English prompt and the translator's way back to English:
 
 # %%
 in_english = {p.id: p.text for p in prompts.seed_prompts("pref", "en")}
@@ -223,13 +223,28 @@ some = (
     .drop_duplicates("lang")
     .head(6)
 )
-shown = some.assign(English=some.prompt_id.map(in_english))
-run.table("not_native", shown[["lang", "English", "prompt", "chosen", "rejected"]])
-show_texts(shown[["lang", "English", "prompt", "chosen", "rejected"]])
+shown = pd.DataFrame(
+    [
+        {
+            "lang": p.lang,
+            "English": in_english[p.prompt_id],
+            "side": side,
+            "answer": getattr(p, side),
+        }
+        for p in some.itertuples()
+        for side in ("chosen", "rejected")
+    ]
+)
+translator = translate.make(run.profile.models.translator, run.profile.server)
+shown["back-translation"] = translate.to_english(
+    run.store, translator, shown.answer, shown.lang, run.profile.budget.block
+)
+run.table("not_native", shown)
+show_texts(shown)
 
 # %% [markdown]
 # ```{runtable} 06_pairs_and_mixtures-cpu not_native
-# :caption: Reward pairs in which the native answer was not chosen
+# :caption: Reward pairs in which the native answer was not chosen, with machine back-translations
 # ```
 #
 # ## Mixtures

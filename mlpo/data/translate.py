@@ -303,6 +303,13 @@ def run(store: Store, translator: Translator, wanted: Sequence[tuple[str, str, s
     return [whole(*one) for one in wanted]
 
 
+def to_english(store: Store, translator: Translator, texts: Sequence[str], langs: Sequence[str], block: int) -> list[str]:
+    """The translator's own reading of `texts`, a help for the eye and no more; "" for those that are in English."""
+    wanted = [(text, lang, "en") for text, lang in zip(texts, langs, strict=True)]
+    done = run(store, translator, wanted, block)
+    return ["" if lang == "en" else made.text for made, lang in zip(done, langs, strict=True)]
+
+
 def _translate_block(translator: Translator, parts: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
     results: dict[tuple[str, str, str], Translation] = {}
     waiting = list(parts)
