@@ -223,17 +223,17 @@ some = (
     .drop_duplicates("lang")
     .head(6)
 )
-shown = pd.DataFrame(
-    [
-        {
-            "lang": p.lang,
-            "English": in_english[p.prompt_id],
-            "side": side,
-            "answer": getattr(p, side),
-        }
-        for p in some.itertuples()
-        for side in ("chosen", "rejected")
-    ]
+shown = (
+    some.assign(English=some.prompt_id.map(in_english))
+    .reset_index(drop=True)
+    .melt(
+        ["lang", "English"],
+        ["chosen", "rejected"],
+        "side",
+        "answer",
+        ignore_index=False,
+    )
+    .sort_index(kind="stable", ignore_index=True)  # the two sides of a pair together
 )
 translator = translate.make(run.profile.models.translator, run.profile.server)
 shown["back-translation"] = translate.to_english(
