@@ -195,7 +195,9 @@ def key(name: str, values: Mapping[str, Any]) -> dict[str, str]:
     inputs = {}
     for entry, candidates in _candidates(name, profile).items():
         manifest = next((m for candidate in candidates if (m := results.load(candidate, where))), None)
-        inputs[entry] = digest([manifest.key, manifest.model_dump(include={"payload"})]) if manifest else "missing"
+        inputs[entry] = _state(manifest)
+    for entry in metadata(name).get("recorded", []):  # runs that are no chapter, e.g. the reward model
+        inputs[entry] = _state(results.load(entry))
     parts = {
         "code cells": digest(code),
         "parameters": digest({**values, "profile": profile.model_dump()}),
@@ -207,6 +209,10 @@ def key(name: str, values: Mapping[str, Any]) -> dict[str, str]:
         "inputs": digest(inputs),
     }
     return {**parts, "key": digest(parts)}
+
+
+def _state(manifest: results.Manifest | None) -> str:
+    return digest([manifest.key, manifest.model_dump(include={"payload"})]) if manifest else "missing"
 
 
 def executed(name: str, values: Mapping[str, Any]) -> Path:

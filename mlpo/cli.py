@@ -1,4 +1,4 @@
-"""The command line: `mlpo run`, `book`, `sync`, `record`, `data`, `models`, `doctor`."""
+"""The command line: `mlpo run`, `book`, `sync`, `record`, `data`, `evaluate`, `models`, `doctor`."""
 
 from __future__ import annotations
 
@@ -154,6 +154,45 @@ def data(
     else:
         said = pipeline.run_score(line, dry_run, reward)
     print(f"{step}: {said}")
+    return None
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        list[str], typer.Option(help="base, pretrained, a model, an adapter's folder, MODEL@URL, or a file of answers; repeatable")
+    ],
+    against: Annotated[str, typer.Option(help="the side that all are compared with")] = "base",
+    languages: Annotated[str, typer.Option(help="codes by comma; default: the profile's")] = "",
+    task: Annotated[str, typer.Option(help="open | summarize")] = "open",
+    split: Annotated[str, typer.Option(help="of the seed set")] = "dev",
+    prompts: Annotated[Path | None, typer.Option(help="a file of your own prompts (JSONL, CSV, Parquet) instead")] = None,
+    judge: Annotated[str, typer.Option(help="embedded | reward | MODEL@URL")] = "embedded",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="prompts a language; default: the profile's, or all of --prompts")
+    ] = None,
+    profile: ProfileOption = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="where random numbers start")] = 0,
+    out: Annotated[Path | None, typer.Option(help="folder of manifest and tables; default build/matches/ID")] = None,
+    dry_run: Annotated[bool, typer.Option(help="count and estimate, ask no model")] = False,
+    price: Annotated[float | None, typer.Option(min=0, help="--dry-run: of a million tokens of a served judge")] = None,
+) -> None:
+    """Compare the answers of models with those of another, prompt by prompt, by a judge; with intervals clustered by prompt."""
+    from mlpo import profiles
+    from mlpo.evaluate import match
+    from mlpo.store import Store
+
+    if task not in ("open", "summarize"):
+        raise MlpoError(f"Unknown task {task!r}: choose open or summarize.")
+    loaded, store = profiles.load(profile), Store()
+    codes = [code.strip() for code in languages.split(",")] if languages else loaded.languages
+    asked = match.prompts(codes, task, split, prompts, limit or (None if prompts else loaded.budget.eval_prompts))
+    chosen = match.make_judge(judge, store, loaded)
+    if dry_run:
+        return print(match.plan(model, against, asked, chosen, loaded, price))
+    result = match.run(model, against, asked, chosen, store, loaded, seed)
+    match.show(result)
+    print(f"manifest and tables: {match.write(result, out)}")
     return None
 
 

@@ -25,13 +25,14 @@ def join(parts: list[str], lang: str) -> str:
 def corrupt(prompt: Prompt, kind: str, prompts: Mapping[tuple[str, str], Prompt]) -> str:
     """The reference of `prompt` made worse in the way `kind`; `prompts` holds all of its split by (id, language).
 
-    Drawn at random from the prompt's id, so that it is the same at every call.
+    Drawn at random from the prompt's id, so that it is the same at every call. Unchanged where there is nothing to draw from (a
+    lone prompt or language). To spoil other answers than references, put them in the references' place in both arguments.
     """
     draw = random.Random(f"{kind}/{prompt.id}/{prompt.lang}")
     parts = words(prompt.reference, prompt.lang)
     if kind == "other reference":
         others = sorted(p.id for p in prompts.values() if p.lang == prompt.lang and p.id != prompt.id)
-        return prompts[draw.choice(others), prompt.lang].reference
+        return prompts[draw.choice(others), prompt.lang].reference if others else prompt.reference
     if kind == "copied prompt":
         return prompt.text
     if kind == "truncation":
@@ -41,7 +42,7 @@ def corrupt(prompt: Prompt, kind: str, prompts: Mapping[tuple[str, str], Prompt]
         return join((piece * 5)[: len(parts)], prompt.lang)
     if kind == "wrong language":
         others = sorted(p.lang for p in prompts.values() if p.id == prompt.id and p.lang != prompt.lang)
-        return prompts[prompt.id, draw.choice(others)].reference
+        return prompts[prompt.id, draw.choice(others)].reference if others else prompt.reference
     if kind == "shuffled words":
         draw.shuffle(parts)
         return join(parts, prompt.lang)

@@ -93,14 +93,15 @@ class Loaded:
 
 
 class Lazy:
-    """A model that is loaded when it is first used: where the store holds everything, never."""
+    """A model that is loaded when it is first used: where the store holds everything, never. `adapter`, `reward`: as for `load`."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.fingerprint = name, fingerprint(name)
+    def __init__(self, name: str, adapter: Path | None = None, reward: bool = False) -> None:
+        self.name, self.adapter, self.reward = name, adapter, reward
+        self.fingerprint = _with_adapter(fingerprint(name), adapter)
 
     @functools.cached_property
     def loaded(self) -> Loaded:
-        return load(self.name)
+        return load(self.name, adapter=self.adapter, reward=self.reward)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -111,9 +112,17 @@ class Lazy:
         return self.loaded.tokenizer
 
 
-def ready(name: str) -> Loaded | Lazy:
+def ready(name: str, adapter: Path | None = None, reward: bool = False) -> Loaded | Lazy:
     """A model to use: lazily where its identity is known without loading it (on the hub it is the commit that is found)."""
-    return Lazy(name) if name in PACKAGED or name in MERGED or Path(name).is_dir() else load(name)
+    known = name in PACKAGED or name in MERGED or Path(name).is_dir()
+    return Lazy(name, adapter, reward) if known else load(name, adapter=adapter, reward=reward)
+
+
+def _with_adapter(identity: str, adapter: Path | None) -> str:
+    """Fingerprint of a model with an adapter on top."""
+    if adapter is None:
+        return identity
+    return digest({"base": identity, "adapter": file_sha256(Path(adapter) / "adapter_model.safetensors")})
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -219,7 +228,7 @@ def fingerprint(name: str, revision: str | None = None) -> str:
 
 
 def recorded_adapter(run_id: str) -> Path:
-    """Folder of a recorded adapter: `sft` turns `pretrained` into `base`, `translator` makes it translate."""
+    """Folder of a recorded adapter: `sft` turns `pretrained` into `base`, `translator` makes it translate, `reward` scores."""
     folder = paths.RESULTS / run_id / "adapter"
     if not (folder / "adapter_model.safetensors").exists():
         raise MlpoError(
@@ -322,7 +331,7 @@ def load(name: str, *, adapter: Path | None = None, four_bit: bool = False, rewa
                 f"The adapter {adapter} does not fit {name!r} ({str(error).splitlines()[0][:120]}): give a folder with "
                 "adapter_config.json and adapter_model.safetensors that was trained on this model."
             ) from None
-        identity = digest({"base": identity, "adapter": file_sha256(Path(adapter) / "adapter_model.safetensors")})
+        identity = _with_adapter(identity, adapter)
     if not four_bit:
         model.to(device())
     return Loaded(f"{repository}@{commit}" if commit else name, model.eval(), tokenizer, identity)

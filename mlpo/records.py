@@ -53,7 +53,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Match:
-    """Two answers to one prompt, to be judged."""
+    """Two answers to one prompt, to be judged. A judge is never told who wrote them."""
 
     prompt: Prompt
     a: str
@@ -62,10 +62,12 @@ class Match:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`difference` is score(a) - score(b) for judges that score, else None."""
+    """`difference` is score(a) - score(b) for judges that score, else None. `flipped`: a judge that sees two answers named the
+    same place in both orders, which counts as a tie."""
 
     outcome: Literal["A", "B", "tie", "unparsable"]
     difference: float | None = None
+    flipped: bool = False
 
 
 class Translator(Protocol):
@@ -90,4 +92,9 @@ class Reward(Protocol):
 
 
 class Judge(Protocol):
+    """`needs_reference`: it compares answers with the reference of the prompt, and can do nothing without one."""
+
+    name: str
+    needs_reference: bool
+
     def judge(self, matches: Sequence[Match]) -> list[Verdict]: ...

@@ -257,7 +257,7 @@ def record(run_ids: Sequence[str]) -> list[Path]:
         if not (source / "manifest.json").exists():
             raise MlpoError(f"The run {run_id!r} is not in this build: run its chapter first.")
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "policy", "check"))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*", "policy", "check", "human-*"))
         for config in target.rglob("adapter_config.json"):
             write_card(config.parent, run_id)
         copied.append(target)

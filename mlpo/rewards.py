@@ -1,4 +1,4 @@
-"""Batched scoring by a reward model: a classifier with one output on top of a language model."""
+"""Rewards of answers: the book's own reward model, any classifier with one output, a served one, or a rule that can be verified."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from mlpo.models import Loaded, load
+from mlpo.models import Lazy, Loaded, ready, recorded_adapter
 from mlpo.records import Prompt
+from mlpo.server import Server
 
 
 class FinalNumber:
@@ -38,12 +39,12 @@ class RewardModel:
     The model is `base` (or any causal LM) with the adapter and head that `mlpo.train.reward` trains.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
+    def __init__(self, loaded: Loaded | Lazy) -> None:
+        self.loaded, self.fingerprint = loaded, loaded.fingerprint
 
     @classmethod
     def from_adapter(cls, base: str, adapter: Path) -> RewardModel:
-        return cls(load(base, adapter=adapter, reward=True))
+        return cls(ready(base, adapter=adapter, reward=True))
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
         """Rewards in the order given; batched by length."""
@@ -70,3 +71,21 @@ class RewardModel:
             for i, value in zip(some, logits.tolist(), strict=True):
                 scores[i] = value
         return scores
+
+
+class ServedReward:
+    """Reward (protocol) over a classifier with one output that a server holds: NAME@URL, where URL/classify takes a
+    conversation and gives `probs` (vLLM: the address without /v1)."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.fingerprint = server, server.fingerprint
+
+    def score(self, prompts: Sequence[Prompt], completions: Sequence[str]) -> list[float]:
+        """Rewards in the order given; MlpoError where the server does not work."""
+        said = lambda prompt, text: [{"role": "user", "content": prompt.text}, {"role": "assistant", "content": text}]
+        return self.server.classify([said(p, text) for p, text in zip(prompts, completions, strict=True)])
+
+
+def recorded() -> RewardModel:
+    """The reward model that everything after chapter 05 uses: recorded, on `base`, whatever the policy."""
+    return RewardModel.from_adapter("base", recorded_adapter("reward"))

@@ -232,7 +232,7 @@ run.table("answers", answers)
 _ = run.save()
 
 # %% [markdown]
-# Recorded: mean loss over the last quarter of the steps {num}`0.13 nats, n = 5 <07_dpo-cpu/loss_last_quarter>`. A loss that has hardly moved from
+# Recorded, on pairs that an earlier reward model chose: mean loss over the last quarter of the steps {num}`0.13 nats, n = 5 <07_dpo-cpu/loss_last_quarter>`. A loss that has hardly moved from
 # log 2 = 0.693 says that this run is too short to teach much: it shows the machinery.
 #
 # ```{runfigure} training 07_dpo-cpu

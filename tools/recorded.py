@@ -1,13 +1,14 @@
 """What every chapter stands on, made once and committed: settings compared for `base`, its SFT adapter, the translator, the
 judge's weights. Nobody needs to make them again; who wants others, in other languages say, runs
 
-    python tools/recorded.py compare | sft | translator | judge [--profile NAME]
+    python tools/recorded.py compare | sft | translator | reward | fits | levels | judge | margins | judges [--profile NAME]
 
 All of it resumes after a kill. `sft` and `translator` take about an hour each on two cores.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -17,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import typer
 
 from mlpo import paths, profiles, results
@@ -24,10 +27,12 @@ from mlpo.corruptions import KINDS, corrupt
 from mlpo.data.prompts import seed_prompts
 from mlpo.evaluate import stats
 from mlpo.languages import LANGUAGES
-from mlpo.models import Loaded, digest, fingerprint, load
-from mlpo.profiles import Sampling, Training
-from mlpo.records import Prompt, Translator
+from mlpo.models import Lazy, Loaded, digest, fingerprint, load, recorded_adapter
+from mlpo.profiles import Profile, Sampling, Training
+from mlpo.records import Match, Prompt, Translator
 from mlpo.sample import chat, log_likelihood, sample
+from mlpo.store import Store
+from mlpo.train.reward import KnownPair, draw, known_pairs
 
 # What was tried for `base`, judged on `dev` alone: settings over a quarter of an epoch, then the length of training.
 _QUARTER = Training(learning_rate=3e-4, lora_rank=16, epochs=0.25, batch=8, warmup_steps=5, decay=True)
@@ -202,10 +207,7 @@ TRANSLATOR = Training(learning_rate=3e-4, epochs=0.6, batch=8, lora_rank=32, war
 
 def translator(profile_name: str = "cpu") -> Path:
     """Train the default translator on the parallel texts of `sft`, both ways, and record it in results/translator."""
-    import pandas as pd
-
     from mlpo.data import translate
-    from mlpo.store import Store
     from mlpo.train import sft as stage
 
     profile = profiles.load(profile_name)
@@ -257,6 +259,151 @@ def translator(profile_name: str = "cpu") -> Path:
     return folder
 
 
+CONFIDENCE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)  # bins of calibration
+JUDGED_PROMPTS = 8  # of `dev`, in every language
+
+
+def _reward_data(profile: Profile, store: Store) -> tuple[list[KnownPair], list[KnownPair], list[Prompt]]:
+    """Pairs of `rm` to learn from (24 prompts a language, base's answers to 16 of them, weak answers to 4), pairs of `dev` to
+    test with, and the prompts of `dev`."""
+    from mlpo.data import complete, translate
+
+    block, sampling = profile.budget.block, profile.sampling
+    rm = [p for lang in profile.languages for p in seed_prompts("rm", lang)]
+    dev = [p for lang in profile.languages for p in seed_prompts("dev", lang)[:JUDGED_PROMPTS]]
+    first = lambda n: [p for p in rm if p.id in {q.id for q in seed_prompts("rm", "en")[:n]}]
+    base = complete.LocalGenerator(Lazy("base"), batch=48)
+    own = complete.run(store, base, first(16), sampling, role="policy", block=block)
+    weak, _ = complete.translated(
+        store,
+        complete.generator(profile.models.weak),
+        translate.TunedTranslator(Lazy("tuned"), candidates=1),
+        [p for p in first(4) if p.lang == "en"],
+        first(4),
+        sampling,
+        longest=profile.budget.weak_characters,
+        seed=0,
+        block=block,
+    )
+    taught = [kind for kind in KINDS if kind not in profile.held_out_corruptions]
+    pairs = known_pairs(first(24), [c for c in (*own, *weak) if c.text], taught)
+    answered = complete.run(store, base, dev, sampling, role="policy", seed=1, samples=2, block=block)[::2]
+    return pairs, known_pairs(dev, [c for c in answered if c.text]), dev
+
+
+def _tested(store: Store, adapter: Path, pairs: Sequence[KnownPair], block: int) -> pd.DataFrame:
+    """One row a pair: kind, lang, prompt_id, margin (reward of the better side minus that of the worse), right (1 or 0)."""
+    from mlpo.data import score
+    from mlpo.rewards import RewardModel
+
+    model = RewardModel.from_adapter("base", adapter)
+    asked = [Prompt(pair.prompt_id, pair.lang, "", "open", "", pair.prompt) for pair in pairs]
+    texts = [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]
+    scores = np.array(score.run(store, model, [*asked, *asked], texts, block))
+    frame = pd.DataFrame([{"kind": p.kind, "lang": p.lang, "prompt_id": p.prompt_id} for p in pairs])
+    frame["margin"] = scores[: len(pairs)] - scores[len(pairs) :]
+    return frame.assign(right=(frame["margin"] > 0).astype(float))
+
+
+def _share(payload: dict[str, results.Metric], name: str, rows: pd.DataFrame, column: str = "right") -> None:
+    """Record a share with its interval, clustered by prompt."""
+    e = stats.clustered_share(list(rows[column]), list(rows["prompt_id"]))
+    payload[name] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n)
+
+
+def reward(profile_name: str = "cpu") -> Path:
+    """Train the reward model that everything after chapter 05 uses, and test it on `dev`."""
+    from mlpo.train import reward as stage
+
+    profile, store, started = profiles.load(profile_name), Store(), time.monotonic()
+    pairs, tests, _ = _reward_data(profile, store)
+    drawn, block, held_out = draw(pairs), profile.budget.block, list(profile.held_out_corruptions)
+    config = profile.reward.model_copy(update={"epochs": 0.5})  # on two cores; what it costs in accuracy was not tried
+    trained = stage.train(drawn, config)
+    _keep_adapter(trained.adapter, "reward")
+    adapter = recorded_adapter("reward")
+    articles = [p for lang in profile.languages[::5] for p in seed_prompts("dev", lang, "summarize")[:4]]
+    groups = {"dev": tests, "articles": known_pairs(articles), "train": drawn[::10]}
+    table = pd.concat([_tested(store, adapter, some, block).assign(set=name) for name, some in groups.items()], ignore_index=True)
+    table["held_out"] = table["kind"].isin(held_out)
+    main, payload = table[table["set"] == "dev"], {}
+    _share(payload, "accuracy", main)
+    _share(payload, "accuracy_held_out", main[main["held_out"]])
+    _share(payload, "accuracy_taught", main[main["kind"].isin(set(pair.kind for pair in drawn))])
+    for name in ("train", "articles"):
+        _share(payload, f"accuracy_{name}", table[table["set"] == name])
+    for by in ("kind", "lang"):
+        for name, rows in main.groupby(by):
+            _share(payload, f"accuracy[{name}]", rows)
+    rest, english = main[main["lang"] != "en"], main[main["lang"] == "en"]
+    gap = english.groupby("prompt_id")["right"].mean() - rest.groupby("prompt_id")["right"].mean()
+    e = stats.clustered_mean(list(gap), list(gap.index))
+    payload["english_minus_others"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n)
+    confidence = 1 / (1 + np.exp(-main["margin"].abs()))
+    bins = []
+    for low, high in itertools.pairwise(CONFIDENCE):
+        inside = main[(confidence >= low) & (confidence < high if high < 1 else confidence <= 1)]
+        if len(inside):
+            e = stats.clustered_share(list(inside["right"]), list(inside["prompt_id"]))
+            mean = float(confidence[inside.index].mean())
+            bins.append({"bin_lo": low, "bin_hi": high, "predicted": mean, "right": e.value, "lo": e.lo, "hi": e.hi, "n": e.n})
+    folder = paths.RESULTS / "reward"
+    paths.write_parquet(folder / "dev.parquet", table)
+    paths.write_parquet(folder / "calibration.parquet", pd.DataFrame(bins))
+    log = pd.DataFrame([{k: row[k] for k in ("step", "loss", "accuracy")} for row in trained.log if "loss" in row])
+    paths.write_parquet(folder / "log.parquet", log)
+    inputs = [fingerprint("base"), digest([[p.kind, p.prompt_id, p.lang, p.rejected] for p in drawn])]
+    parameters = {"profile": profile.name, "pairs": len(drawn), "held_out": held_out, **config.model_dump()}
+    recorded = _record("reward", "reward", trained.id, inputs, parameters, payload, started)
+    reward_card()
+    return recorded
+
+
+def fits(profile_name: str = "cpu") -> Path:
+    """Two small reward models on every other language, with and without base's answers, in results/reward-fits."""
+    from mlpo.train import reward as stage
+
+    profile, store, started = profiles.load(profile_name), Store(), time.monotonic()
+    pairs, tests, dev = _reward_data(profile, store)
+    half, few = profile.languages[::2], {p.id for p in seed_prompts("rm", "en")[:8]}
+    inside = [pair for pair in pairs if pair.lang in half and pair.prompt_id in few]
+    sets = {"half": draw(inside), "half_without": draw([pair for pair in inside if pair.kind != "base's answer"])}
+    asked = {p.id for p in dev[:4]}
+    payload: dict[str, results.Metric] = {}
+    frames = []
+    for fit, some in sets.items():
+        adapter = stage.train(some, profile.reward).adapter
+        rows = _tested(store, adapter, [pair for pair in tests if pair.prompt_id in asked], profile.budget.block)
+        seen = rows["lang"].isin(half)
+        _share(payload, f"accuracy_{fit}_seen", rows[seen])
+        _share(payload, f"accuracy_{fit}_unseen", rows[~seen])
+        for kind, part in rows.groupby("kind"):
+            _share(payload, f"accuracy_{fit}[{kind}]", part)
+        frames.append(rows.assign(fit=fit, language_seen=seen))
+    paths.write_parquet(paths.RESULTS / "reward-fits" / "dev.parquet", pd.concat(frames, ignore_index=True))
+    inputs = [
+        fingerprint("base"),
+        digest({fit: [[p.kind, p.prompt_id, p.lang, p.rejected] for p in some] for fit, some in sets.items()}),
+    ]
+    parameters = {"profile": profile.name, "languages": list(half), "held_out": list(profile.held_out_corruptions)}
+    parameters |= {f"pairs_{fit}": len(some) for fit, some in sets.items()} | profile.reward.model_dump()
+    return _record("reward-fits", "reward", digest([inputs, parameters]), inputs, parameters, payload, started)
+
+
+def reward_card() -> None:
+    """Add to the card of the reward model's adapter what it was trained on and how often it is right."""
+    manifest = results.load("reward")
+    assert manifest is not None
+    show = lambda name: results.format_metric(manifest.payload[name])
+    names = [*(kind for kind in (*KINDS, "base's answer") if f"accuracy[{kind}]" in manifest.payload)]
+    kinds = "\n".join(f"| {kind} | {show(f'accuracy[{kind}]')} |" for kind in names)
+    codes = [lang for lang in LANGUAGES if f"accuracy[{lang}]" in manifest.payload]
+    table = "\n".join(f"| {LANGUAGES[lang].name} | {show(f'accuracy[{lang}]')} |" for lang in codes)
+    about = manifest.parameters | {"held_out": " and ".join(manifest.parameters["held_out"])}
+    figures = {name: show(name) for name in ("accuracy", "accuracy_train", "accuracy_held_out", "accuracy_articles")}
+    _fill_card("reward", **about, **figures, kinds=kinds, table=table)
+
+
 def bits_per_character(loaded: Loaded, prompts: Sequence[Prompt]) -> list[float]:
     """Bits per character of each prompt's reference as an answer to it: how unexpected the answer is to the model."""
     end = loaded.tokenizer.eos_token
@@ -264,35 +411,141 @@ def bits_per_character(loaded: Loaded, prompts: Sequence[Prompt]) -> list[float]
     return [-x / math.log(2) / len(p.reference) for x, p in zip(nats, prompts, strict=True)]
 
 
-def judge(profile_name: str = "cpu") -> Path:
-    """Fit the embedded judge's weights to pairs of known order made from `dev`, and write them into the package."""
-    from mlpo.evaluate.judge import WEIGHTS, EmbeddedJudge, fit_weights
-    from mlpo.store import Store
+def _fix(**values: Any) -> Path:
+    """Write into the package what was fixed for the judges."""
+    from mlpo.evaluate.judge import WEIGHTS, fixed
 
+    paths.write_atomically(WEIGHTS, json.dumps(fixed() | values, indent=1) + "\n")
+    return WEIGHTS
+
+
+def judge(profile_name: str = "cpu") -> Path:
+    """Fix the embedded judge on `dev`: levels of references, then weights from pairs of known order."""
+    from mlpo.evaluate.judge import EmbeddedJudge, fit_weights
+
+    levels(profile_name)
     profile = profiles.load(profile_name)
     dev = [p for lang in profile.languages for p in seed_prompts("dev", lang)]
     by_key = {(p.id, p.lang): p for p in dev}
-    embedded = EmbeddedJudge(Store(), load("pretrained"), dev)
+    embedded = EmbeddedJudge(Store())
     kinds = [kind for kind in KINDS if kind != "wrong language"]  # the language gate sees to that one
     pairs = [(p, worse) for p in dev for kind in kinds if (worse := corrupt(p, kind, by_key)) != p.reference]
     better = embedded.features([p for p, _ in pairs], [p.reference for p, _ in pairs])
     spoiled = embedded.features([p for p, _ in pairs], [text for _, text in pairs])
     weights = fit_weights(better, spoiled)
-    note = {"weights": weights, "fitted_on": f"dev, {len(pairs)} pairs, {len(profile.languages)} languages"}
-    paths.write_atomically(WEIGHTS, json.dumps(note, indent=1) + "\n")
-    return WEIGHTS
+    return _fix(weights=weights, fitted_on=f"dev, {len(pairs)} pairs, {len(profile.languages)} languages")
+
+
+def levels(profile_name: str = "cpu") -> Path:
+    """Bits per character of the references of `dev`, and similarity of unrelated ones, by task and language."""
+    from mlpo.evaluate.judge import EmbeddedJudge
+
+    languages, embedded = profiles.load(profile_name).languages, EmbeddedJudge(Store())
+    tasks = ("open", "summarize")
+    asked = {task: [p for lang in languages for p in seed_prompts("dev", lang, task)] for task in tasks}
+    return _fix(levels={task: embedded.measure_levels(asked[task]) for task in tasks})
+
+
+def margins(profile_name: str = "cpu") -> Path:
+    """Tie margins of the scoring judges: the median difference of two answers of `base` to one prompt, on `dev`, by task."""
+    from mlpo.data import complete
+    from mlpo.evaluate.judge import EmbeddedJudge, RewardJudge
+
+    profile, store = profiles.load(profile_name), Store()
+    base = complete.LocalGenerator(Lazy("base"))
+    found: dict[str, dict[str, float]] = {}
+    for task, number in (("open", JUDGED_PROMPTS), ("summarize", 1)):
+        asked = [p for lang in profile.languages for p in seed_prompts("dev", lang, task)[:number]]
+        drawn = complete.run(store, base, asked, profile.sampling, role="policy", samples=2, seed=1, block=profile.budget.block)
+        for scoring in (EmbeddedJudge(store), RewardJudge(store)):
+            scores = np.array(scoring.score([p for p in asked for _ in range(2)], [c.text for c in drawn]))
+            found.setdefault(scoring.name, {})[task] = round(float(np.median(np.abs(scores[::2] - scores[1::2]))), 4)
+    return _fix(margins=found)
+
+
+ATTACKED = ("en", "ar", "zh", "de", "hi", "ja", "ru", "tr")  # languages of the attacked answers
+
+
+def judges(profile_name: str = "cpu", served: str = "") -> Path:
+    """Test every judge on pairs of known order and under attack, on `dev`; `served` adds an LLM judge (MODEL@URL), on English
+    alone and fewer pairs, because it takes seconds a verdict."""
+    from mlpo.data import complete
+    from mlpo.evaluate import validity
+    from mlpo.evaluate.judge import EmbeddedJudge, RewardJudge
+    from mlpo.evaluate.llm_judge import LLMJudge
+    from mlpo.server import Server
+
+    profile, store, started = profiles.load(profile_name), Store(), time.monotonic()
+    dev = [p for lang in profile.languages for p in seed_prompts("dev", lang)[:JUDGED_PROMPTS]]
+    base = complete.LocalGenerator(Lazy("base"))
+    drawn = complete.run(store, base, dev, profile.sampling, role="policy", seed=1, samples=2, block=profile.budget.block)
+    first = {(p.id, p.lang): c.text for p, c in zip(dev, drawn[::2], strict=True)}
+    second = {(p.id, p.lang): c.text for p, c in zip(dev, drawn[1::2], strict=True)}
+    known = validity.known_matches(dev, {"base": first})
+    few = [p for p in dev if p.id == dev[0].id or (p.id == dev[1].id and p.lang == "en")]
+    attacked = [a for a in validity.attack_matches(few, first) if a.prompt.lang in ATTACKED]
+    twice = [Match(p, first[p.id, p.lang], second[p.id, p.lang]) for p in dev]
+    clusters = [p.id for p in dev]
+    scoring: list[Any] = [EmbeddedJudge(store), RewardJudge(store)]
+    rows, fell, said = [], [], {}
+    for judge in scoring:
+        rows.append(validity.table(judge, known))
+        fell += [validity.attack_table(judge, attacked, "before")]
+        fell += [validity.attack_table(validity.Guarded(judge), attacked, "after")]
+        said[judge.name] = judge.judge(twice)
+    if served:
+        english = [k for k in known if k.prompt.lang == "en"]
+        hurt = [a for a in attacked if a.prompt.lang == "en"]
+        for guard in (False, True):
+            judge = LLMJudge(store, Server(served), guard=guard)
+            fell.append(validity.attack_table(judge, hurt, "after" if guard else "before"))
+        rows.append(validity.table(judge, english))
+    table, attacks = pd.concat(rows, ignore_index=True), pd.concat(fell, ignore_index=True)
+    summary = validity.summary(table)
+    payload: dict[str, results.Metric] = {}
+
+    for (name, lang), ok in validity.valid(summary).items():
+        number = int((table["judge"].eq(name) & table["lang"].eq(lang)).sum())
+        payload[f"valid[{name}, {lang}]"] = results.Metric(value=float(ok), n=number)
+    for name, part in table.groupby("judge"):
+        _share(payload, f"right[{name}]", part)
+        codes = list(part["lang"].unique())
+        valid_in = sum(payload[f"valid[{name}, {lang}]"].value for lang in codes)
+        payload[f"valid_languages[{name}]"] = results.Metric(value=valid_in, n=len(codes))
+        for kind, some in part.groupby("kind"):
+            _share(payload, f"right[{name}, {kind}]", some)
+        for lang, some in part.groupby("lang"):
+            _share(payload, f"right[{name}, {lang}]", some)
+    for (name, guard, attack), some in attacks.groupby(["judge", "guard", "attack"]):
+        _share(payload, f"fell[{name}, {guard}, {attack}]", some.assign(prompt_id=some["prompt_id"] + some["lang"]), "fell")
+    for (name, guard), some in attacks.groupby(["judge", "guard"]):
+        _share(payload, f"fell[{name}, {guard}]", some, "fell")
+    for measure, e in validity.agreement(said["embedded"], said["reward"], clusters).items():
+        payload[f"{measure}[embedded, reward]"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n)
+    folder = paths.RESULTS / "judges"
+    for name, frame in (("validity", table), ("validity_summary", summary), ("attacks", attacks)):
+        paths.write_parquet(folder / f"{name}.parquet", frame)
+    inputs = [fingerprint("base"), fingerprint("pretrained"), digest(list(first.values()))]
+    parameters = {"profile": profile.name, "prompts": JUDGED_PROMPTS, "attacked": list(ATTACKED), "served": served.split("@")[0]}
+    key = digest([inputs, parameters, rows_digest(table), rows_digest(attacks)])
+    return _record("judges", "judges", key, inputs, parameters, payload, started)
+
+
+def rows_digest(frame: Any) -> str:
+    return digest(frame.to_dict("list"))
 
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def main(stage: str, profile: str = "cpu") -> None:
-    """compare | sft | translator | judge"""
-    stages = {"compare": compare, "sft": sft, "translator": translator, "judge": judge}
+def main(stage: str, profile: str = "cpu", served: str = "") -> None:
+    """compare | sft | translator | reward | fits | levels | judge | margins | judges"""
+    stages = {"compare": compare, "sft": sft, "translator": translator, "reward": reward, "fits": fits}
+    stages |= {"levels": levels, "judge": judge, "margins": margins, "judges": judges}
     if stage not in stages:
         raise typer.BadParameter(f"unknown stage {stage!r}: choose {', '.join(stages)}")
-    print(stages[stage](profile))
+    print(judges(profile, served) if served else stages[stage](profile))
 
 
 if __name__ == "__main__":

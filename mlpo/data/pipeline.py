@@ -150,9 +150,9 @@ def run_complete(line: Line, dry: bool = False, samples: int = 2) -> str:
 
 
 def run_score(line: Line, dry: bool = False, reward: str | None = None) -> str:
-    """Step 4: a reward for every answer, by the recorded reward model of chapter 05, which stands on `base`, by another
+    """Step 4: a reward for every answer, by the recorded reward model, which stands on `base`, by another
     adapter (a folder) on the profile's base, or by `number`: whether the last number is that of the English reference."""
-    from mlpo.rewards import FinalNumber, RewardModel
+    from mlpo import rewards
 
     table = line.read("completions")
     table = table[table["prompt_id"].map(line.mine)].reset_index(drop=True)
@@ -161,15 +161,12 @@ def run_score(line: Line, dry: bool = False, reward: str | None = None) -> str:
     if reward == "number":
         prompts = line.read("prompts").drop_duplicates("id").set_index("id")["reference"]
         checked = [replace(_prompt(r), reference=prompts[r["prompt_id"]]) for r in _records(table)]
-        return line.write("scored", table.assign(reward=FinalNumber().score(checked, list(table["text"])), reward_model="number"))
-    recorded = results.load("05_reward_model-cpu", "any")
-    if reward is None and recorded is None:
-        raise MlpoError("There is no recorded reward model: run chapter 05 first, or give --reward FOLDER with an adapter.")
-    folder = Path(reward) if reward else recorded.folder / "reward"  # type: ignore[union-attr]
-    model = RewardModel.from_adapter(line.profile.models.base if reward else "base", folder)
+        verified = rewards.FinalNumber().score(checked, list(table["text"]))
+        return line.write("scored", table.assign(reward=verified, reward_model="number"))
+    model = rewards.RewardModel.from_adapter(line.profile.models.base, Path(reward)) if reward else rewards.recorded()
     asked = [_prompt(r) for r in _records(table)]
     table["reward"] = score.run(line.store, model, asked, list(table["text"]), line.profile.budget.block)
-    return line.write("scored", table.assign(reward_model=Path(reward).name if reward else "05_reward_model-cpu/reward"))
+    return line.write("scored", table.assign(reward_model=Path(reward).name if reward else "reward"))
 
 
 def run_pair(line: Line, rules: Sequence[pair.Rule], margin: float | None = None) -> str:

@@ -82,7 +82,7 @@ def train(
     """
     if config.batch % samples:
         raise MlpoError(f"An RLOO batch of {config.batch} cannot hold whole groups of k = {samples}: make it a multiple.")
-    drawn = {"sampling": sampling.model_dump(), "samples": samples, "reward": reward.loaded.fingerprint}
+    drawn = {"sampling": sampling.model_dump(), "samples": samples, "reward": reward.fingerprint}
     asked = [[p.id, p.lang, digest(p.text)] for p in prompts]
     identity = common.identity("rloo", STEP_VERSION, model, config, seed, prompts=asked, **drawn)
 

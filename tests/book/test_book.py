@@ -163,8 +163,26 @@ def test_every_figure_has_an_alt_text_with_values(smoke_book, monkeypatch):
         ("training", "08_rloo"),
         ("win_rates", "10_win_rates"),
         ("score_change", "10_win_rates"),
-        ("judge_validity", "10_win_rates"),
+        ("rouge", "13_summarization"),
+        ("win_rates", "13_summarization"),
     ):
         figure = getattr(plots, function)([f"{name}-smoke"], where="build")
         assert re.search(r"\d", figure.alt), function
         assert len(figure.alt) > 60, function
+
+
+@pytest.mark.parametrize(
+    ("function", "run_id"),
+    [
+        ("reward_kinds", "reward"),
+        ("reward_languages", "reward"),
+        ("calibration", "reward"),
+        ("judge_validity", "judges"),
+        ("attacks", "judges"),
+        ("coverage", "coverage"),
+    ],
+)
+def test_every_recorded_figure_has_an_alt_text_with_values(function, run_id):
+    figure = getattr(plots, function)([run_id], where="recorded")
+    assert re.search(r"\d", figure.alt)
+    assert len(figure.alt) > 60

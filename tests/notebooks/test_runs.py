@@ -117,7 +117,7 @@ def test_a_chapter_starts_from_recorded_inputs_without_another_having_run(tmp_pa
     done = mlpo("run", "06", "--profile", "smoke", build=tmp_path)
     assert done.returncode == 0, done.stderr
     inputs = _manifest(tmp_path, "06_pairs_and_mixtures-smoke")["inputs"]
-    assert [entry.split("=")[1].split(":")[0] for entry in inputs] == ["04_completions-cpu", "05_reward_model-cpu"]
+    assert [entry.split("=")[1].split(":")[0] for entry in inputs] == ["04_completions-cpu"]
 
 
 def test_a_bad_prompt_file_of_the_users_stops_the_chapter_with_one_sentence(tmp_path):

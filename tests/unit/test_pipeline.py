@@ -53,10 +53,8 @@ class Generator(Scripted):
 class Reward(Scripted):
     @classmethod
     def from_adapter(cls, *_):
-        from types import SimpleNamespace
-
         made = cls()
-        made.loaded = SimpleNamespace(fingerprint="reward")
+        made.fingerprint = "reward"
         return made
 
     def score(self, prompts, completions):
@@ -67,7 +65,7 @@ class Reward(Scripted):
 def line(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.translate, "make", lambda name, limits=None: Translator())
     monkeypatch.setattr(pipeline.complete, "generator", lambda name, limits=None: Generator())
-    monkeypatch.setattr("mlpo.rewards.RewardModel", Reward)
+    monkeypatch.setattr("mlpo.rewards.recorded", Reward.from_adapter)
     path = tmp_path / "own.csv"
     path.write_text("id,text\n" + "".join(f"u{i},{text}\n" for i, text in enumerate(ENGLISH)))
     profile = profiles.load("smoke").model_copy(update={"languages": ("en", "tr")})
