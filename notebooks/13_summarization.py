@@ -165,8 +165,8 @@ shown = ["win", "tie", "loss", "delta", "difference", "rouge"]
 pooled.pivot(index="row", columns="metric", values="value")[shown].round(2)
 
 # %% [markdown]
-# Recorded, ROUGE-L against the reference: base {num}`+0.15 [−0.07, +0.37], n = 46 <13_summarization-cpu/rouge_base>`, pretrained
-# {num}`+0.09 [−0.01, +0.19], n = 46 <13_summarization-cpu/rouge_pretrained>`, the first sentence {num}`+0.18 [−0.18, +0.54], n = 46 <13_summarization-cpu/rouge_first_sentence>`.
+# Recorded, ROUGE-L against the reference: base {num}`0.15 [0.00, 0.37], n = 46 <13_summarization-cpu/rouge_base>`, pretrained
+# {num}`0.09 [0.00, 0.19], n = 46 <13_summarization-cpu/rouge_pretrained>`, the first sentence {num}`0.18 [0.00, 0.54], n = 46 <13_summarization-cpu/rouge_first_sentence>`.
 #
 # The judge's score against base: pretrained {num}`−3.8 [−9.2, +1.6], n = 46 <13_summarization-cpu/difference_pretrained>`, the first sentence
 # {num}`−0.2 [−4.8, +4.3], n = 46 <13_summarization-cpu/difference_first_sentence>`, base again {num}`−0.03 [−0.58, +0.53], n = 46 <13_summarization-cpu/difference_base_again>`.
