@@ -113,6 +113,9 @@ def simulate(index: int, runs: int) -> list[dict[str, Any]]:
 def record(table: pd.DataFrame, runs: int, started: float) -> Path:
     """Write table and manifest: the worst and the best coverage of each outcome, over all settings and by prompts."""
     paths.write_parquet(paths.RESULTS / "coverage" / "coverage.parquet", table)
+    spans = table.groupby(["outcome", "prompts"])["covered"].agg(lambda some: f"{some.min():.3f} to {some.max():.3f}").unstack()
+    wide = spans.rename(columns=lambda prompts: f"{prompts} prompts").reset_index()
+    paths.write_parquet(paths.RESULTS / "coverage" / "by_prompts.parquet", wide)
     from recorded import _record
 
     payload = {}

@@ -523,7 +523,17 @@ def judges(profile_name: str = "cpu", served: str = "") -> Path:
     for measure, e in validity.agreement(said["embedded"], said["reward"], clusters).items():
         payload[f"{measure}[embedded, reward]"] = results.Metric(value=e.value, lo=e.lo, hi=e.hi, n=e.n)
     folder = paths.RESULTS / "judges"
-    for name, frame in (("validity", table), ("validity_summary", summary), ("attacks", attacks)):
+    show = lambda name: results.format_metric(payload[name]).rpartition(", n")[0]
+    names, kinds = list(table["judge"].unique()), list(table["kind"].unique())
+    by_kind = [{"kind": kind} | {name: show(f"right[{name}, {kind}]") for name in names} for kind in kinds]
+    by_attack = [
+        {"attack": attack} | {f"{name}, {guard} guard": show(f"fell[{name}, {guard}, {attack}]") for name, guard in rows}
+        for attack, some in attacks.groupby("attack")
+        for rows in [list(dict.fromkeys(zip(some["judge"], some["guard"], strict=True)))]
+    ]
+    tables = {"validity": table, "validity_summary": summary, "attacks": attacks}
+    tables |= {"kinds": pd.DataFrame(by_kind), "attack_rates": pd.DataFrame(by_attack)}
+    for name, frame in tables.items():
         paths.write_parquet(folder / f"{name}.parquet", frame)
     inputs = [fingerprint("base"), fingerprint("pretrained"), digest(list(first.values()))]
     parameters = {"profile": profile.name, "prompts": JUDGED_PROMPTS, "attacked": list(ATTACKED), "served": served.split("@")[0]}
