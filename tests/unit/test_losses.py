@@ -78,14 +78,13 @@ def test_dpo_loss_and_gradient_equal_trl_on_the_real_model(tmp_path):
     (gradient,) = torch.autograd.grad(ours, watched)
     assert abs(ours.item() - math.log(2)) > 1e-3
     assert ours.item() == pytest.approx(stock.item(), abs=1e-4)
-    assert torch.allclose(gradient, stock_gradient, rtol=1e-3, atol=1e-5 * stock_gradient.abs().max().item() + 1e-6)
+    assert (gradient - stock_gradient).norm() <= 1e-3 * stock_gradient.norm()  # 1.3e-4 on AVX2: rounding differs with the CPU
 
 
 class _Length:
     """A reward by length, in place of a reward model: what is tested is the loss."""
 
-    class loaded:
-        fingerprint = "length"
+    fingerprint = "length"
 
     def score_texts(self, prompts, completions):
         return [len(c) / 10 for c in completions]
