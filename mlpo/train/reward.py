@@ -39,8 +39,8 @@ BY_ROLE = {"translated": "weak translated", "policy": "base's answer"}
 def known_pairs(prompts: Sequence[Prompt], answers: Sequence[Completion] = (), kinds: Sequence[str] = KINDS) -> list[KnownPair]:
     """Every kind of corruption of every reference, and the weak and base's own answers where given.
 
-    Base's answers are among the rejected because a model that has seen nothing but spoiled references never learns that a
-    reference is better than fluent nonsense (chapter 05 shows both).
+    Base's answers are among the rejected because a model that is shown nothing but spoiled references need not find any fault
+    in fluent nonsense.
     """
     by_key: Mapping[tuple[str, str], Prompt] = {(p.id, p.lang): p for p in prompts}
     pairs = [
